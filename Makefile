@@ -1,0 +1,54 @@
+# What a person does with VX11. Needs Python 3.11+ and make; everything else goes into .venv.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+NEEDS  := pyproject.toml deploy/constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint deploy/constraints.txt
+
+.PHONY: help up test lint bench soak clean
+
+help:
+	@echo "make up     start VX11 here, in the foreground (Ctrl-C stops it)"
+	@echo "make test   everything that is checked: style, types, imports, tests"
+	@echo "make lint   the first three of these"
+	@echo "make bench  1,000 forced sleeps and wakes at 500 requests/s, every answer counted"
+	@echo "make soak   the same for an hour, with processes killed and frozen on the way"
+	@echo "make clean  remove .venv and what the tools left; data/ stays"
+
+up: $(VENV)/.run
+	@echo "The vx11 command is $(CURDIR)/$(BIN)/vx11; for this shell: export PATH=\"$(CURDIR)/$(BIN):\$$PATH\""
+	@exec $(BIN)/vx11 up
+
+test: lint
+	$(BIN)/python -m pytest --skips tests/skips.txt --budget 360
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet . || { echo "some files are not formatted; to do it: $(BIN)/ruff format ."; exit 1; }
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
+
+bench: $(VENV)/.run
+	$(BIN)/vx11 torture --cycles 1000 --rate 500
+
+soak: $(VENV)/.run
+	$(BIN)/vx11 torture --cycles 20000 --rate 100 --kill actor,madre,host --freeze actor --restart-server
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find schemas bus actors gateway tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is younger than what it was made from, or it is made again.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "VX11 needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(NEEDS) | $(VENV)/bin/python
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(NEEDS) | $(VENV)/bin/python
+	$(INSTALL) --editable '.[dev]'
+	@touch $(VENV)/.run $@

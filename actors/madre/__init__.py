@@ -1,0 +1,1 @@
+"""madre, the control plane: decides who is awake and stands in for who sleeps."""

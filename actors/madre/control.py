@@ -1,0 +1,343 @@
+"""madre's decisions about all actors together: registration, commands that wait for their end, idle-out, windows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from typing import Any
+
+from actors.madre.driven import Driven
+from actors.madre.machine import Machine
+from actors.madre.policy import KeepAwake, OpenedWindow, Policy, rfc3339
+from bus import streams
+from bus.bucket import Bucket
+from bus.client import Bus
+from bus.wire import Msg
+from schemas.card import Card, Heard
+from schemas.errors import Failure
+from schemas.madre import ActorList, ActorStatus, Explanation, Moved, PolicyState, Transition, Window
+from schemas.power import Gate
+from schemas.power import Policy as PolicyName
+
+log = logging.getLogger("vx11.madre.control")
+
+ALWAYS = ("madre", "redis", "tentaculo_link")
+"""What runs at rest."""
+EVENTS_LOOK_S = 3.0
+"""Between two looks at what durable consumers have waiting: for what was published while nobody listened."""
+CALLED_BACK_S = 0.5
+MOVE_S = 55.0
+"""A wake or sleep that was commanded is waited for so long, below the timeout of the command."""
+
+
+class Control:
+    """Holds the policy and its store; turns commands into moves of the machine and waits for what they lead to."""
+
+    def __init__(self, bus: Bus, machine: Machine, policy: Policy, store: Bucket) -> None:
+        self.machine = machine
+        self.policy = policy
+        self._bus = bus
+        self._store = store
+        self._heard: set[str] = set()
+        self._alarm = asyncio.Event()
+        machine.on_idle = self._idle
+        self._awaited: dict[str, list[Heard]] = {}
+
+    def driven(self, name: str) -> Driven:
+        """Raises Failure("not_found") with the names that exist."""
+        found = self.machine.driven.get(name)
+        if found is None or found.card is None:
+            known = ", ".join(sorted(n for n, d in self.machine.driven.items() if d.card)) or "none"
+            raise Failure("not_found", f"there is no actor {name!r}; there are: {known}")
+        return found
+
+    async def register(self, card: Card, host: str) -> None:
+        """A host can start this actor. A changed card lets the instance of the old code finish and leave."""
+        if card.name in ALWAYS:
+            return
+        driven = await self.machine.add(card.name)
+        changed = driven.card is not None and driven.card.card_version != card.card_version
+        driven.card = driven.stand_in.card = card
+        driven.hosts.add(host)
+        self.machine.ask_host(driven)
+        await self._subscribe_durables(card)
+        power = driven.power
+        outdated = driven.record.owner and driven.record.card_version not in ("", card.card_version)
+        if power.state == "active" and (changed or outdated) and not card.error:
+            self.machine.sleep(driven, "its code has changed", recall=False)
+        if self.policy.name == "full" and power.state == "dormant" and self.policy.allowed(card.name, time.time()):
+            self.machine.wake(driven, "the policy is full")
+
+    async def _subscribe_durables(self, card: Card) -> None:
+        """Make the consumers of its durable handlers, notice their events at once, and look at what waits already."""
+        durables = [heard for heard in card.events if heard.durable]
+        by_name: dict[str, list[str]] = {}
+        for heard in durables:
+            by_name.setdefault(heard.durable, []).append(heard.subject)
+        for name, subjects in by_name.items():
+            await streams.ensure_consumer(self._bus.api, streams.EVENTS, name, subjects)
+        self._awaited[card.name] = durables
+        for subject in {heard.subject for heard in durables} - self._heard:
+            self._heard.add(subject)
+            await self._bus.listen(subject, self._heard_event)
+        if durables:
+            await self._look_at_events(card.name)
+
+    def _heard_event(self, msg: Msg) -> None:
+        for name, durables in self._awaited.items():
+            if any(heard.subject == msg.subject for heard in durables):
+                self._wake_for_events(name, f"the event {msg.subject}")
+
+    def _wake_for_events(self, name: str, reason: str) -> None:
+        driven = self.machine.driven.get(name)
+        if driven and driven.power.state in ("dormant", "draining") and self.policy.allowed(name, time.time()):
+            self.machine.wake(driven, reason)
+
+    async def _look_at_events(self, name: str) -> None:
+        for durable in {heard.durable for heard in self._awaited.get(name, ())}:
+            try:
+                waiting = await streams.pending(self._bus.api, streams.EVENTS, durable)
+            except Failure as failure:
+                log.warning("looking at %s: %s", durable, failure)
+                continue
+            if waiting:
+                self._wake_for_events(name, f"{waiting} events wait")
+
+    async def watch(self) -> None:
+        """For ever: end windows on time, look at what waits for durable handlers."""
+        while True:
+            now = time.time()
+            for window in self.policy.expired(now):
+                await self._forget(f"window.{window.window_id}")
+                for name in window.services:
+                    if (driven := self.machine.driven.get(name)) and not self.policy.kept_awake(name, now):
+                        self.machine.sleep(driven, "its window has ended")
+            for name, durables in list(self._awaited.items()):
+                if durables:
+                    await self._look_at_events(name)
+            end = self.policy.next_end()
+            look = EVENTS_LOOK_S if any(self._awaited.values()) else None
+            waits = [t for t in (look, None if end is None else max(0.0, end - time.time())) if t is not None]
+            self._alarm.clear()
+            try:
+                await asyncio.wait_for(self._alarm.wait(), min(waits) if waits else None)
+            except TimeoutError:
+                continue
+
+    def _idle(self, driven: Driven) -> None:
+        """Put an actor to sleep that has had nothing to do for its time."""
+        beat, card = driven.power.beat, driven.card
+        if card is None or beat.in_flight or self.policy.kept_awake(driven.name, time.time()):
+            return
+        if driven.record.card_version not in ("", card.card_version) and not card.error:
+            self.machine.sleep(driven, "its code has changed", recall=False)
+        elif beat.idle_s >= card.idle_after:
+            self.machine.sleep(driven, f"idle for {beat.idle_s:.0f} s")
+
+    # -- commands ----------------------------------------------------------------------------------------------------
+
+    async def wake(self, name: str, reason: str) -> Moved:
+        driven = self.driven(name)
+        begun, before = time.monotonic(), driven.power.state
+        if driven.card and driven.card.error:
+            raise Failure("unavailable", f"{name} cannot be loaded: {driven.card.error}")
+        if before != "active" and not self.policy.allowed(name, time.time()):
+            raise Failure(
+                "off_by_policy",
+                driven.power.reason_denied(),
+                service=name,
+                status="OFF_BY_POLICY",
+                recommended_action=f"open a window for {name}, or set its gate to on_demand",
+            )
+        if before not in ("active", "handover"):
+            self.machine.wake(driven, reason)
+            await self._until(driven, ("active", "handover", "failed"))
+        if driven.power.state == "failed":
+            raise Failure("unavailable", f"{name} cannot be woken: {driven.power.reason}")
+        return _moved(driven, before, begun)
+
+    async def sleep(self, name: str, reason: str, *, recall: bool = True) -> Moved:
+        """Drain an actor; answers when it sleeps, or `conflict` when a request called it back."""
+        driven = self.driven(name)
+        begun, before = time.monotonic(), driven.power.state
+        if before in ("handover", "waking", "adopting"):
+            await self._until(driven, ("active", "dormant", "failed"))
+        if driven.power.state == "active":
+            self.machine.sleep(driven, reason, recall=recall)
+        if driven.power.state not in ("dormant", "failed"):
+            seen = await self._until(driven, ("dormant", "failed", "waking", "handover", "active"))
+            if seen in ("handover", "active"):
+                raise Failure("conflict", f"a request called {name} back; it stays awake")
+        return _moved(driven, before, begun)
+
+    async def restart(self, name: str, reason: str) -> Moved:
+        driven = self.driven(name)
+        begun, before = time.monotonic(), driven.power.state
+        if before not in ("dormant", "failed"):
+            await self.sleep(name, reason, recall=False)
+        await self.wake(name, reason)
+        return _moved(driven, before, begun)
+
+    async def _until(self, driven: Driven, states: tuple[str, ...]) -> str:
+        end = time.monotonic() + MOVE_S
+        while driven.power.state not in states or driven.storing:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise Failure("timeout", f"{driven.name} is {driven.power.state} after {MOVE_S:g} s: {driven.power.reason}")
+            changed = driven.changed
+            try:
+                await asyncio.wait_for(changed.wait(), min(left, CALLED_BACK_S))
+            except TimeoutError:
+                continue
+        return driven.power.state
+
+    async def set_gate(self, name: str, gate: Gate) -> ActorStatus:
+        driven = self.driven(name)
+        self.policy.set_gate(name, gate)
+        await self._store.put(f"gate.{name}", {"gate": gate})
+        if gate == "closed":
+            self.machine.sleep(driven, "its gate was closed")
+        return self.status(driven)
+
+    async def open_window(self, services: list[str], ttl_sec: float | None, reason: str) -> tuple[Window, list[Moved]]:
+        """Open, store, wake; a service that cannot wake is told in its `Moved`, and the window stays open."""
+        for name in services:
+            self.driven(name)
+        now = time.time()
+        window = OpenedWindow(secrets.token_hex(4), services, reason, now, None if ttl_sec is None else now + ttl_sec, ttl_sec)
+        document = {k: v for k, v in vars(window).items() if k != "window_id"}
+        await self._store.put(f"window.{window.window_id}", document, ttl_s=ttl_sec)
+        self.policy.windows[window.window_id] = window
+        self._alarm.set()
+        woken = await asyncio.gather(*(self._try(self.wake, name, f"the window {window.window_id}") for name in services))
+        return window.shown(time.time()), list(woken)
+
+    async def close_window(self, window_id: str | None) -> tuple[Window, list[Moved]]:
+        windows = self.policy.windows
+        if window_id is None and len(windows) != 1:
+            told = ", ".join(sorted(windows)) or "none"
+            raise Failure("not_found" if not windows else "conflict", f"say which window; open are: {told}")
+        window = windows.pop(window_id or next(iter(windows)), None)
+        if window is None:
+            raise Failure("not_found", f"there is no open window {window_id!r}; open are: {', '.join(sorted(windows)) or 'none'}")
+        await self._forget(f"window.{window.window_id}")
+        idle = [name for name in window.services if not self.policy.kept_awake(name, time.time())]
+        slept = await asyncio.gather(*(self._try(self.sleep, name, "its window was closed") for name in idle))
+        return window.shown(time.time()), list(slept)
+
+    async def apply(self, policy: PolicyName) -> list[Moved]:
+        """Keep the policy, then put all to sleep (solo_madre) or wake all that may be (full)."""
+        await self._store.put("policy", {"policy": policy})
+        self.policy.name = policy
+        move = self.sleep if policy == "solo_madre" else self.wake
+        names = [d.name for d in self._known() if policy == "solo_madre" or self.policy.allowed(d.name, time.time())]
+        return list(await asyncio.gather(*(self._try(move, name, f"the policy is {policy}") for name in names)))
+
+    async def renew_lease(self, actor: str, ttl_sec: float, lease_id: str | None) -> KeepAwake:
+        self.driven(actor)
+        if lease_id and lease_id not in self.policy.leases:
+            raise Failure("not_found", f"there is no lease {lease_id!r}: it has ended, or never was")
+        lease = KeepAwake(lease_id or secrets.token_hex(6), actor, time.time() + ttl_sec)
+        await self._store.put(f"lease.{lease.lease_id}", {"actor": actor, "ends": lease.ends}, ttl_s=ttl_sec)
+        self.policy.leases[lease.lease_id] = lease
+        return lease
+
+    async def drop_lease(self, lease_id: str) -> None:
+        if self.policy.leases.pop(lease_id, None) is None:
+            raise Failure("not_found", f"there is no lease {lease_id!r}")
+        await self._forget(f"lease.{lease_id}")
+
+    async def _forget(self, key: str) -> None:
+        try:
+            await self._store.remove(key)
+        except Failure as failure:
+            log.warning("%s stays in the store: %s", key, failure)
+
+    async def _try(self, move: Any, name: str, reason: str) -> Moved:
+        begun, before = time.monotonic(), self.driven(name).power.state
+        try:
+            moved: Moved = await move(name, reason)
+            return moved
+        except Failure as failure:
+            return _moved(self.driven(name), before, begun, str(failure))
+
+    # -- what is ------------------------------------------------------------------------------------------------------
+
+    def _known(self) -> list[Driven]:
+        return sorted((d for d in self.machine.driven.values() if d.card), key=lambda d: d.name)
+
+    def status(self, driven: Driven) -> ActorStatus:
+        power, card, now = driven.power, driven.card, time.time()
+        awake = power.state in ("active", "draining") and power.beat.run == power.run
+        return ActorStatus(
+            name=driven.name,
+            state=power.state,
+            summary=card.summary if card else "",
+            instance=power.id if power.run else "",
+            host=power.host,
+            pid=power.pid if power.run else 0,
+            since=driven.since,
+            idle_s=round(power.beat.idle_s, 1) if awake else None,
+            idle_after=card.idle_after if card else 0.0,
+            gate=self.policy.gate(driven.name),
+            gate_pinned=self.policy.pinned(driven.name),
+            allowed=self.policy.allowed(driven.name, now),
+            wakes=power.wakes,
+            last_wake_ms=power.last_wake_ms,
+            in_flight=power.beat.in_flight if awake else 0,
+            held=len(power.held),
+            reason=card.error if card and card.error else power.reason,
+            card_version=card.card_version if card else "",
+            observed_at=rfc3339(power.last_beat if awake else now),
+        )
+
+    def listed(self) -> ActorList:
+        now = time.time()
+        actors = [self.status(driven) for driven in self._known()]
+        awake = sum(a.state not in ("dormant", "failed") for a in actors)
+        windows = [w.shown(now) for w in self.policy.windows.values() if w.ends is None or w.ends > now]
+        return ActorList(actors=actors, policy=self.policy.name, mode=self.policy.mode(now, awake), windows=windows)
+
+    def explain(self, name: str) -> Explanation:
+        """Why an actor is as it is: from what was seen in this life of madre; older causes are in the event log."""
+        driven = self.driven(name)
+        power, now = driven.power, time.time()
+        told = [f"{name} is {power.state} since {driven.since}: {power.reason}"]
+        if not self.policy.allowed(name, now):
+            told.append(f"it may not wake now, its gate is {self.policy.gate(name)}")
+        if driven.card and driven.card.error:
+            told.append(f"it cannot be loaded: {driven.card.error}")
+        if self.policy.kept_awake(name, now):
+            told.append("a window, a lease or the policy keeps it awake")
+        seen = [Transition(at=at, what=what, reason=reason) for at, what, reason in driven.transitions]
+        return Explanation(actor=name, state=power.state, sentence="; ".join(told) + ".", transitions=seen)
+
+    def recent(self, minutes: float) -> list[Transition]:
+        """What changed in the last `minutes`, oldest first, as far as this life of madre has seen it."""
+        since = rfc3339(time.time() - minutes * 60)
+        found = [
+            Transition(at=at, what=f"{driven.name}: {what}", reason=reason)
+            for driven in self._known()
+            for at, what, reason in driven.transitions
+            if at >= since
+        ]
+        return sorted(found, key=lambda transition: transition.at)
+
+    def policy_state(self) -> PolicyState:
+        """`running` counts madre; what the gateway and Redis do is the gateway's to observe."""
+        listed = self.listed()
+        awake = [a.name for a in listed.actors if a.state not in ("dormant", "failed")]
+        allowed = [a.name for a in listed.actors if a.allowed]
+        active = not awake if self.policy.name == "solo_madre" else sorted(awake) == sorted(allowed)
+        return PolicyState(
+            policy=self.policy.name, mode=listed.mode, active=active, running=["madre", *awake], expected=list(ALWAYS)
+        )
+
+
+def _moved(driven: Driven, before: str, begun: float, error: str | None = None) -> Moved:
+    elapsed = round((time.monotonic() - begun) * 1000, 1)
+    return Moved.model_validate(
+        {"service": driven.name, "from": before, "to": driven.power.state, "elapsed_ms": elapsed, "error": error}
+    )

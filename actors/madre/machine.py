@@ -1,0 +1,318 @@
+"""Drives the power machines: brings them what happens on the bus, one move at a time per actor, and does their effects."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from actors.madre import effects as do
+from actors.madre.driven import Driven
+from actors.madre.effects import Beat, Effect, Held
+from actors.madre.voice import Voice
+from bus import call
+from bus.client import Bus
+from bus.records import Records
+from bus.wire import Msg
+from schemas.errors import Failure
+from schemas.power import ActorRecord
+
+log = logging.getLogger("vx11.madre")
+
+SWEEP_S = 0.05
+"""Between two looks at the actors that are not quiet; sleepers are not looked at."""
+LATE_S = 1.0
+STORE_AGAIN_S = 0.2
+
+
+class Machine:
+    """All actors of this madre. `epoch` was raised by her when she started; `allowed` is the policy's word."""
+
+    def __init__(self, bus: Bus, records: Records, *, run: str, allowed: Callable[[str], bool]) -> None:
+        self.bus = bus
+        self.run = run
+        self.epoch = 0
+        self.driven: dict[str, Driven] = {}
+        self.stepped_down = asyncio.Event()
+        self.on_idle: Callable[[Driven], None] = lambda _: None
+        self.on_transition: Callable[[Driven], None] = lambda _: None
+        self._records = records
+        self._allowed = allowed
+        self._noisy: dict[str, Driven] = {}
+        self._stir = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.voice = Voice(bus)
+
+    async def open(self) -> None:
+        """Hear what instances and hosts say. Call before the first actor is added."""
+        _, self.voice.acks = self.bus.wire.await_answer(self._heard_ack)
+        await self.bus.listen("vx11.events.power.active.*", self._heard_active)
+        await self.bus.listen("vx11.events.power.slept.*", self._heard_slept)
+        await self.bus.listen("vx11.events.power.exited.*", self._heard_exited)
+        await self.bus.listen("vx11.hb.*.*", self._heard_beat)
+        self.bus.wire.on_reconnect.append(self._reconnected)
+        self._spawn(self._sweep())
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+
+    async def add(self, name: str) -> Driven:
+        """Take an actor over: raise its epoch by compare-and-set, then stand in for it. Idempotent."""
+        if name in self.driven:
+            return self.driven[name]
+        driven = self.driven[name] = Driven(self.bus, name, self.knock)
+        driven.storing = True
+        while True:
+            record, revision = await self._read(name)
+            if record and record.epoch > self.epoch:
+                self._step_down(record.epoch)
+                return driven
+            raised = (record or ActorRecord(actor=name)).model_copy(update={"epoch": self.epoch})
+            done = await self._swap(raised, revision)
+            if done is not None:
+                break
+        driven.record = raised
+        driven.since = raised.since or _now()
+        driven.storing = False
+        self._move(driven, lambda: driven.power.adopt(raised, done, time.time()))
+        return driven
+
+    # -- what happens ------------------------------------------------------------------------------------------------
+
+    def knock(self, driven: Driven, held: Held) -> None:
+        allowed = self._allowed(driven.name)
+        self._move(driven, lambda: driven.power.knock(held, time.time(), allowed=allowed))
+
+    def wake(self, driven: Driven, reason: str) -> None:
+        self._move(driven, lambda: driven.power.wake(time.time(), reason))
+
+    def sleep(self, driven: Driven, reason: str, *, recall: bool = True) -> None:
+        self._move(driven, lambda: driven.power.sleep(reason, recall=recall))
+
+    def ask_host(self, driven: Driven) -> None:
+        """A host has come: does what the record says was awake still live?"""
+        self._move(driven, driven.power.ask_host)
+
+    def _heard_ack(self, msg: Msg) -> None:
+        name, _, number = msg.data.decode().partition(" ")
+        if driven := self.driven.get(name):
+            self._move(driven, lambda: driven.power.acked(int(number), time.time()))
+
+    def _heard_active(self, msg: Msg) -> None:
+        told = json.loads(msg.data)
+        driven = self.driven.get(told["actor"])
+        if driven is None:
+            return
+
+        def move() -> list[Effect]:
+            power = driven.power
+            done = power.active(
+                told["id"], told["run"], time.time(), revision=told["revision"], epoch=told["epoch"], stay=told["stay"]
+            )
+            if done:
+                power.host, power.pid, power.born = told["host"], told["pid"], told["born"]
+            return done
+
+        self._move(driven, move)
+
+    def _heard_slept(self, msg: Msg) -> None:
+        told = json.loads(msg.data)
+        if driven := self.driven.get(told["actor"]):
+            self._move(driven, lambda: driven.power.slept(told["run"], time.time()))
+
+    def _heard_exited(self, msg: Msg) -> None:
+        told = json.loads(msg.data)
+        if driven := self.driven.get(told["actor"]):
+            self._move(driven, lambda: driven.power.exited(told["id"], told["run"], time.time(), told.get("reason", "")))
+
+    def _heard_beat(self, msg: Msg) -> None:
+        told = json.loads(msg.data)
+        driven = self.driven.get(told.get("actor", ""))
+        if driven is None:
+            return
+        beat = Beat(
+            told["run"],
+            told["idle_s"],
+            told["in_flight"] + told.get("pending", 0),
+            told["answered"],
+            card_version=told["card_version"],
+        )
+        driven.power.beaten(beat, time.time())
+        if driven.power.state == "active" and driven.power.run == beat.run:
+            self.on_idle(driven)
+
+    def _reconnected(self) -> None:
+        for driven in self.driven.values():
+            self._move(driven, lambda d=driven: d.power.reconnected(time.time()))  # type: ignore[misc]
+
+    async def _sweep(self) -> None:
+        """One clock for all that is not quiet; stands still when everything is."""
+        last = time.monotonic()
+        while True:
+            if not self._noisy:
+                self._stir.clear()
+                await self._stir.wait()
+                last = time.monotonic()
+            await asyncio.sleep(SWEEP_S)
+            late = time.monotonic() - last > LATE_S + SWEEP_S
+            last = time.monotonic()
+            if late:
+                self._spawn(self.check_epoch())
+            for driven in list(self._noisy.values()):
+                if late:
+                    self._move(driven, lambda d=driven: d.power.late(time.time()))  # type: ignore[misc]
+                self._move(driven, lambda d=driven: d.power.tick(time.time()))  # type: ignore[misc]
+
+    async def check_epoch(self) -> None:
+        """Is somebody else madre now? She reads her own record, which a successor would have raised."""
+        record, _ = await self._read("madre")
+        if record and record.epoch > self.epoch:
+            self._step_down(record.epoch)
+
+    # -- moves -------------------------------------------------------------------------------------------------------
+
+    def _move(self, driven: Driven, move: Callable[[], list[Effect]]) -> None:
+        """Make a move now, or in its turn while the record is being written or read."""
+        if driven.storing or self.stepped_down.is_set():
+            driven.waiting.append(move)
+        else:
+            self._do(driven, move())
+
+    def _do(self, driven: Driven, wanted: list[Effect]) -> None:
+        for effect in wanted:
+            self._perform(driven, effect)
+        power = driven.power
+        if power.quiet:
+            self._noisy.pop(driven.name, None)
+        elif driven.name not in self._noisy:
+            self._noisy[driven.name] = driven
+            self._stir.set()
+        if power.state != driven.shown:
+            driven.shown, driven.since = power.state, _now()
+            driven.transitions.append((driven.since, power.state, power.reason))
+            driven.stirred()
+            self.on_transition(driven)
+
+    def _perform(self, driven: Driven, effect: Effect) -> None:
+        match effect:
+            case do.Forward():
+                self.voice.forward(driven, effect)
+            case do.Answer():
+                self.voice.answer(driven, effect)
+            case do.Open(generation):
+                driven.stand_in.open(lambda: self._move(driven, lambda: driven.power.proven(generation, time.time())))
+            case do.Close(generation):
+                driven.stand_in.close(lambda: self._move(driven, lambda: driven.power.proven(generation, time.time())))
+            case do.Activate():
+                self.voice.activate(driven, effect)
+            case do.Order():
+                self.voice.order(driven, effect)
+            case do.Swap():
+                driven.storing = True
+                self._spawn(self._store(driven, effect))
+            case do.Read():
+                driven.storing = True
+                self._spawn(self._look(driven))
+            case do.AskHost():
+                self.voice.ask_host(driven, effect)
+            case do.Tell():
+                self.voice.tell(driven, effect)
+            case do.Bury():
+                self.voice.bury(driven, effect.held)
+            case do.StepDown(epoch):
+                self._step_down(epoch)
+
+    async def _store(self, driven: Driven, swap: do.Swap) -> None:
+        power = driven.power
+        written = driven.record.model_copy(
+            update={
+                "state": power.state,
+                "epoch": power.epoch,
+                "owner": power.run,
+                "instance": power.id if power.run else "",
+                "host": power.host if power.run else "",
+                "pid": power.pid if power.run else 0,
+                "born": power.born if power.run else 0.0,
+                "since": driven.since,
+                "wakes": power.wakes,
+                "last_wake_ms": power.last_wake_ms,
+                "held": len(power.held),
+                "reason": power.reason,
+                **swap.changes,
+            }
+        )
+        revision = await self._swap(written, power.revision)
+        if revision is not None:
+            driven.record = written
+        self._resume(driven, lambda: power.swapped(swap.purpose, revision, time.time()))
+
+    async def _look(self, driven: Driven) -> None:
+        record, revision = await self._read(driven.name)
+        if record:
+            driven.record = record
+        self._resume(driven, lambda: driven.power.read(record, revision, time.time()))
+
+    def _resume(self, driven: Driven, move: Callable[[], list[Effect]]) -> None:
+        """The store has answered: that move first, then what waited, until the next one has to be stored."""
+        driven.storing = False
+        self._do(driven, move())
+        while driven.waiting and not driven.storing and not self.stepped_down.is_set():
+            self._do(driven, driven.waiting.popleft()())
+        driven.stirred()
+
+    async def _swap(self, record: ActorRecord, revision: int) -> int | None:
+        """Compare-and-set whose outcome is known in the end: an unknown one is read, however long that takes."""
+        while True:
+            try:
+                return await self._records.swap(record, revision)
+            except Failure as failure:
+                log.warning("writing the record of %s: %s", record.actor, failure)
+            await asyncio.sleep(STORE_AGAIN_S)
+            found, current = await self._read(record.actor)
+            if found == record:
+                return current
+            if current != revision:
+                return None
+
+    async def _read(self, name: str) -> tuple[ActorRecord | None, int]:
+        while True:
+            try:
+                return await self._records.get(name)
+            except Failure as failure:
+                log.warning("reading the record of %s: %s", name, failure)
+                await asyncio.sleep(STORE_AGAIN_S)
+
+    def _step_down(self, epoch: int) -> None:
+        if not self.stepped_down.is_set():
+            log.error("another madre has taken over (epoch %d, mine is %d)", epoch, self.epoch)
+            self.stepped_down.set()
+
+    async def give_back(self) -> None:
+        """Leave every queue group, then send what is held to whoever is in it now (8)."""
+        for driven in self.driven.values():
+            await driven.stand_in.leave()
+            for held in [*driven.power.held, *driven.power.forwarded.values()]:
+                headers = dict(held.headers)
+                if held.sent_at:
+                    headers[call.AGAIN] = "1"
+                self.voice.send(f"vx11.{driven.name}.{held.verb}", held.body, reply=held.reply, headers=headers)
+
+    def _spawn(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_log_failure)
+
+
+def _log_failure(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("a task of madre failed", exc_info=error)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,119 @@
+"""What madre says on the bus when a power machine wants it said."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from actors.madre import effects as do
+from actors.madre.driven import Driven
+from actors.madre.effects import Held
+from bus import call
+from bus.client import Bus
+from schemas.errors import Failure
+from schemas.power import Activate, Denied, Draining, Failed, PowerEvent
+
+log = logging.getLogger("vx11.madre.voice")
+
+TOLD: dict[str, type[PowerEvent]] = {"draining": Draining, "failed": Failed, "denied": Denied}
+
+
+class Voice:
+    """`acks`: the subject on which instances acknowledge forwards."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self.acks = ""
+
+    def order(self, driven: Driven, effect: do.Order) -> None:
+        body = json.dumps({"id": effect.id, "epoch": effect.epoch, "stay": effect.stay}).encode()
+        self.send(f"vx11.inst.{driven.name}.{effect.run}._{effect.verb}", body)
+
+    def forward(self, driven: Driven, effect: do.Forward) -> None:
+        held = effect.held
+        headers = {
+            **held.headers,
+            call.FORWARD: f"{self.acks} {held.n}",
+            call.HELD_MS: str(int((time.time() - held.arrived) * 1000)),
+        }
+        self.send(f"vx11.inst.{driven.name}.{effect.run}.{held.verb}", held.body, reply=held.reply, headers=headers)
+
+    def answer(self, driven: Driven, effect: do.Answer) -> None:
+        details: dict[str, Any] = {"service": driven.name}
+        if effect.retry_after:
+            details["retry_after"] = max(1, round(effect.retry_after))
+        if effect.code == "off_by_policy":
+            details |= {
+                "status": "OFF_BY_POLICY",
+                "recommended_action": f"open a window for {driven.name}, or set its gate to on_demand",
+            }
+        failure = Failure(effect.code, effect.message, **details)
+        driven.stand_in.refuse(effect.held.reply, dict(effect.held.headers), failure)
+        held = effect.held
+        ids = {
+            "request_id": held.request_id,
+            "correlation_id": held.headers[call.CORRELATION],
+            "traceparent": held.headers[call.TRACEPARENT],
+        }
+        waited = int((time.time() - held.arrived) * 1000)
+        driven.recorder.record(held.verb, ids, received=held.arrived, took_ms=0.0, held_ms=waited, code=effect.code)
+
+    def activate(self, driven: Driven, effect: do.Activate) -> None:
+        event = Activate(
+            actor=driven.name,
+            id=effect.id,
+            revision=effect.revision,
+            epoch=effect.epoch,
+            reason=effect.reason,
+            record=driven.record.model_dump(mode="json"),
+            at=_now(),
+        )
+        self._event(f"{Activate.subject}.{driven.name}", event.model_dump_json().encode(), effect.id)
+
+    def ask_host(self, driven: Driven, effect: do.AskHost) -> None:
+        asked = {
+            "actor": driven.name,
+            "run": effect.run,
+            "id": effect.id,
+            "pid": effect.pid or driven.record.pid,
+            "born": effect.born or driven.record.born,
+            "kill": effect.kill,
+        }
+        host = effect.host or driven.record.host or "all"
+        self.send(f"vx11.host.{host}.ask", json.dumps(asked).encode())
+
+    def tell(self, driven: Driven, effect: do.Tell) -> None:
+        kind = TOLD[effect.fact]
+        made: dict[str, Any] = {
+            "actor": driven.name,
+            "id": driven.power.id,
+            "run": driven.power.run,
+            "reason": effect.reason,
+            "at": _now(),
+        }
+        if kind is Failed:
+            made["retry_after"] = effect.retry_after
+        event = kind(**made)
+        self._event(f"{kind.subject}.{driven.name}", event.model_dump_json().encode(), call.new_request_id())
+
+    def bury(self, driven: Driven, held: Held) -> None:
+        headers = {k: v for k, v in held.headers.items() if not k.lower().startswith("nats-")}
+        headers |= {"vx11-dlq-reason": "crashed", "vx11-dlq-subject": f"vx11.{driven.name}.{held.verb}"}
+        self.send(f"vx11.dlq.{driven.name}.{held.verb}", held.body, headers=headers)
+
+    def _event(self, subject: str, body: bytes, message_id: str) -> None:
+        headers = {call.CORRELATION: call.new_correlation_id(), call.CALLER: "madre", "Nats-Msg-Id": message_id}
+        self.send(subject, body, headers=headers)
+
+    def send(self, subject: str, body: bytes, *, reply: str = "", headers: dict[str, str] | None = None) -> None:
+        try:
+            self._bus.wire.send(subject, body, reply=reply, headers=headers)
+        except Failure as failure:
+            log.warning("%s: %s", subject, failure)  # orders are repeated, forwards too
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""operator_backend: what a human operator may ask: the chat and its sessions."""

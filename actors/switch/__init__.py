@@ -1,0 +1,1 @@
+"""switch: the router to language models."""

@@ -1,0 +1,73 @@
+"""One request under way: when it may be asked again, and which answer ends it. Pure: time and messages are passed in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bus import call
+from schemas.errors import Failure
+
+NOBODY_FIRST_S = 0.01
+NOBODY_MOST_S = 0.25
+CRASHES_MOST = 2
+"""A request that has seen this many instances die is not sent to a third."""
+
+
+@dataclass(slots=True)
+class Asking:
+    """What is known of a request that has been sent and not yet been answered."""
+
+    subject: str
+    body: bytes
+    headers: dict[str, str]
+    idempotent: bool
+    deadline: float
+    """Seconds since the epoch."""
+    sent_at: float
+    streams: bool = False
+    nobody: int = 0
+    """How often the server said that nobody is subscribed."""
+    crashes: int = 0
+    chunks: int = 0
+    """Frames of a streamed answer that have arrived."""
+    run: str = ""
+    settled: bool = field(default=False)
+
+    @property
+    def actor(self) -> str:
+        parts = self.subject.split(".", 2)
+        return parts[1] if len(parts) > 1 else ""
+
+    def nobody_listens(self, now: float) -> float:
+        """Seconds until it is asked again: it was surely not executed."""
+        pause = min(NOBODY_FIRST_S * 2.0**self.nobody, NOBODY_MOST_S)
+        self.nobody += 1
+        return min(pause, max(0.0, self.deadline - now))
+
+    def lost_sight(self, *, crash: bool) -> Failure | None:
+        """The connection broke or an instance died: mark the next sending as a repeat, or say why there is none."""
+        if crash:
+            self.crashes += 1
+        if self.chunks:
+            return Failure("crashed", f"the answer of {self.actor} was cut off after {self.chunks} pieces")
+        if self.crashes >= CRASHES_MOST:
+            return Failure("crashed", f"{self.crashes} instances of {self.actor} died while they had this request")
+        self.headers[call.AGAIN] = "1"
+        return None
+
+
+def failure_of(headers: Mapping[str, str], body: bytes) -> Failure | None:
+    """The error that an answer carries, or None for a good one."""
+    if call.ERROR not in headers and call.ERROR_CODE not in headers:
+        return None
+    try:
+        document = json.loads(body) if body else {}
+    except ValueError:
+        document = {}
+    if not isinstance(document, dict) or "error" not in document:
+        document = {"error": "internal", "message": headers.get(call.ERROR, "an error without a text")}
+    if call.WAKE_MS in headers:
+        document.setdefault("wake_ms", call.milliseconds(headers[call.WAKE_MS]))
+    return Failure.from_document(document)

@@ -1,0 +1,111 @@
+"""The circumstances of one request or event, and what a message sent from inside it inherits."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+import uuid
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+CORRELATION = "correlation_id"
+TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
+REQUEST_ID = "vx11-request-id"
+DEADLINE = "vx11-deadline"
+AGAIN = "vx11-again"
+PASSIVE = "vx11-passive"
+PATH = "vx11-path"
+CALLER = "vx11-caller"
+SCOPES = "vx11-scopes"
+HELD_MS = "vx11-held-ms"
+WAKE_MS = "vx11-wake-ms"
+FORWARD = "vx11-forward"
+STREAM = "vx11-stream"
+SEQ = "vx11-seq"
+END = "vx11-end"
+RUN = "vx11-run"
+ERROR = "Nats-Service-Error"
+ERROR_CODE = "Nats-Service-Error-Code"
+
+CORRELATION_FORM = re.compile(r"[A-Za-z0-9_-]{8,64}")
+TRACEPARENT_FORM = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+NO_HEADERS: Mapping[str, str] = {}
+
+
+@dataclass(slots=True, frozen=True)
+class Call:
+    """What came with a message: ids, trace context, deadline (seconds since the epoch; 0.0: none)."""
+
+    correlation_id: str
+    traceparent: str
+    tracestate: str = ""
+    request_id: str = ""
+    deadline: float = 0.0
+    caller: str = ""
+    scopes: str = ""
+    path: str = ""
+    """Names of the actors that this conversation is inside of, oldest first, separated by commas."""
+    passive: bool = False
+    held_ms: int = 0
+
+    def headers(self, *, through: str = "") -> dict[str, str]:
+        """What a message sent from inside this call carries on: conversation, a child span, and the path."""
+        made = {CORRELATION: self.correlation_id, TRACEPARENT: child_of(self.traceparent)}
+        if self.tracestate:
+            made[TRACESTATE] = self.tracestate
+        path = f"{self.path},{through}" if self.path and through else self.path or through
+        if path:
+            made[PATH] = path
+        return made
+
+
+current: ContextVar[Call | None] = ContextVar("vx11_call", default=None)
+
+
+def call_from(headers: Mapping[str, str] | None) -> Call:
+    """Read the headers; whatever is missing or malformed is made up."""
+    h = headers or NO_HEADERS
+    correlation = h.get(CORRELATION, "")
+    traceparent = h.get(TRACEPARENT, "")
+    return Call(
+        correlation if CORRELATION_FORM.fullmatch(correlation) else new_correlation_id(),
+        traceparent if TRACEPARENT_FORM.fullmatch(traceparent) else new_traceparent(),
+        h.get(TRACESTATE, ""),
+        h.get(REQUEST_ID, ""),
+        milliseconds(h.get(DEADLINE)) / 1000,
+        h.get(CALLER, ""),
+        h.get(SCOPES, ""),
+        h.get(PATH, ""),
+        h.get(PASSIVE) == "1",
+        milliseconds(h.get(HELD_MS)),
+    )
+
+
+def milliseconds(text: str | None) -> int:
+    """A header's whole number; 0 when it is missing or none."""
+    return int(text) if text and text.isascii() and text.isdigit() else 0
+
+
+def new_correlation_id() -> str:
+    return str(uuid.uuid4())
+
+
+def new_request_id() -> str:
+    return secrets.token_hex(12)
+
+
+def new_traceparent() -> str:
+    """A new trace, not sampled: whoever samples sets the flag at the door."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
+
+
+def child_of(traceparent: str) -> str:
+    """The same trace and flags with a new span id."""
+    return f"{traceparent[:36]}{secrets.token_hex(8)}{traceparent[52:]}"
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)

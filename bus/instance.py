@@ -1,0 +1,343 @@
+"""One running copy of an actor: claims the record, serves, can be drained and called back, leaves with empty hands."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from bus.actor import Actor, Handler
+from bus.call import call_from, current
+from bus.cards import card_of
+from bus.client import Bus
+from bus.discovery import Discovery
+from bus.process import started_at
+from bus.records import Records
+from bus.resources import Resources
+from bus.responder import Responder
+from bus.settings import Settings
+from bus.wire import Msg, Subscription
+from schemas.card import Card, DescribeReply
+from schemas.errors import Failure
+from schemas.power import Active, ActorRecord, Slept
+
+log = logging.getLogger("vx11.instance")
+
+BEAT_S = 2.0
+LEFT, LOST_CLAIM, BROKEN = 0, 3, 1
+"""Exit codes: left with empty hands; another was faster; could not start or lost its connection for good."""
+CLEAN_EXITS = (LEFT, LOST_CLAIM)
+READ_AGAIN_S = 0.2
+
+
+@dataclass(frozen=True)
+class Start:
+    """What an instance is told by whoever starts it. `record` is that of `revision`, which the claim replaces."""
+
+    actor: str
+    id: str
+    run: str
+    revision: int
+    epoch: int
+    host: str
+    record: Mapping[str, Any]
+    card_version: str = ""
+
+
+class Instance:
+    """Lives from its claim to its exit; `live` returns the exit code."""
+
+    def __init__(self, actor: Actor, start: Start, bus: Bus, settings: Settings) -> None:
+        self.actor = actor
+        self._start = start
+        self._bus = bus
+        self._epoch = start.epoch
+        self._stay = 0
+        self._revision = 0
+        self._born = started_at(os.getpid())
+        self._orders = asyncio.Event()
+        self._want = "serve"
+        self._shared: Subscription | None = None
+        self._durable: Any = None  # bus.durable.DurableConsumers, imported only by those who have some
+        self._released = False
+        self._consuming: asyncio.Task[None] | None = None
+        self._resources = Resources(actor, {Bus: bus, Settings: settings})
+        self._resources.check()
+        self._responder = Responder(actor, bus.wire, self._resources, run=start.run, describe=self._describe)
+
+    @cached_property
+    def _card(self) -> Card:
+        """Made when somebody asks: the schemas take longer than the wake."""
+        return card_of(self.actor, card_version=self._start.card_version)
+
+    def _describe(self) -> bytes:
+        return DescribeReply(card=self._card, state="active", instance=self._start.id).model_dump_json().encode()
+
+    async def live(self) -> int:
+        """Claim, open, serve until drained, close. Exit code 3: the claim was lost and nothing was touched."""
+        if not await self._claim():
+            return LOST_CLAIM
+        await self._resources.open()
+        try:
+            private = f"vx11.inst.{self.actor.name}.{self._start.run}.>"
+            own = await self._bus.listen(private, self._heard_private)
+            self._shared = await self._bus.listen(f"vx11.{self.actor.name}.>", self._responder.receive, queue=self.actor.name)
+            await self._bus.wire.barrier()
+            self._say_active()
+            beats = asyncio.create_task(self._beat_for_ever())
+            try:
+                await self._conduct(own)
+            finally:
+                beats.cancel()
+        finally:
+            await self._resources.close()
+        self._responder.recorder.flush()
+        slept = Slept(actor=self.actor.name, id=self._start.id, run=self._start.run, at=_now())
+        self._bus.tell(slept, subject=f"{Slept.subject}.{self.actor.name}")
+        return LEFT
+
+    async def _claim(self) -> bool:
+        """One compare-and-set before anything is subscribed; an unknown outcome is read, never guessed."""
+        records = Records(self._bus)
+        mine = ActorRecord.model_validate({**self._start.record, **self._owned()})
+        while True:
+            try:
+                revision = await records.swap(mine, self._start.revision)
+                self._revision = revision or 0
+                return revision is not None
+            except Failure as failure:
+                log.warning("claim of %s: %s", self.actor.name, failure)
+            await asyncio.sleep(READ_AGAIN_S)
+            try:
+                found, revision = await records.get(self.actor.name)
+            except Failure as failure:
+                log.warning("reading the record of %s: %s", self.actor.name, failure)
+                continue
+            if found and found.owner == self._start.run:
+                self._revision = revision
+                return True
+            if revision != self._start.revision:
+                return False
+
+    def _owned(self) -> dict[str, Any]:
+        return {
+            "state": "waking",
+            "owner": self._start.run,
+            "instance": self._start.id,
+            "host": self._start.host,
+            "pid": os.getpid(),
+            "born": self._born,
+            "since": _now(),
+            "card_version": self._start.card_version,
+        }
+
+    async def _conduct(self, own: Subscription) -> None:
+        """Follow the newest order until the instance has left; see `_drain` and `_stay`."""
+        await self._after_active()
+        while True:
+            await self._orders.wait()
+            self._orders.clear()
+            if self._want == "stay":
+                await self._return()
+            elif self._want == "leave" and await self._leave(own):
+                return
+
+    async def _return(self) -> None:
+        """Called back, or asked by a new madre: be subscribed, prove it, say so."""
+        self._want = "serve"
+        stay = self._stay
+        if self._shared is None:
+            name = self.actor.name
+            self._shared = await self._bus.listen(f"vx11.{name}.>", self._responder.receive, queue=name)
+        try:
+            await self._bus.wire.barrier()
+        except Failure as failure:
+            log.warning("cannot prove itself: %s", failure)
+            return  # madre asks again
+        if stay == self._stay:
+            self._say_active()
+        if self._durable and self._released:
+            self._released = False
+            self._consuming = asyncio.create_task(self._consume_again())
+
+    async def _leave(self, own: Subscription) -> bool:
+        """Leave the shared subject, finish, leave the private one. False: called back in between."""
+        if self._shared is not None:
+            shared, self._shared = self._shared, None
+            await self._bus.wire.leave(shared)
+        if self._durable:
+            await self._durable.release()
+            self._released = True
+        while self._responder.in_flight or self._durable_pending():
+            if self._want != "leave":
+                return False
+            await self._finished_or_ordered()
+        if self._want != "leave":
+            return False
+        if self._durable:
+            await self._settle_durable()
+        await self._bus.wire.leave(own)  # from here on it cannot be called back
+        await self._responder.idle()
+        return True
+
+    async def _settle_durable(self) -> None:
+        if self._consuming:
+            await self._consuming
+        await self._durable.stop()
+
+    async def _consume_again(self) -> None:
+        """Called back: what still runs finishes, then events are taken again."""
+        await self._durable.stop()
+        await self._durable.start()
+
+    async def _finished_or_ordered(self) -> None:
+        waits = [asyncio.ensure_future(self._orders.wait()), asyncio.ensure_future(self._responder.idle())]
+        if self._durable_pending():
+            waits[1].cancel()
+            waits[1] = asyncio.ensure_future(asyncio.sleep(0.02))
+        _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        if self._want == "leave":
+            self._orders.clear()
+
+    def _heard_private(self, msg: Msg) -> None:
+        verb = msg.subject.rsplit(".", 1)[1]
+        if not verb.startswith("_"):
+            self._responder.receive(msg)
+            return
+        order = json.loads(msg.data or b"{}")
+        if verb == "_ping":
+            self._bus.wire.send(msg.reply or "vx11.hb.ping", self._beat())
+            return
+        if order.get("epoch", 0) < self._epoch:
+            return
+        self._epoch = order["epoch"]
+        if verb == "_drain":
+            self._want = "leave"
+        elif verb == "_stay":
+            self._stay = order["stay"]
+            self._want = "stay"
+        self._orders.set()
+
+    def ask_to_leave(self) -> None:
+        """SIGTERM: leaving is madre's to decide, so that nothing is lost."""
+        self._bus.wire.send("vx11.madre.sleep", json.dumps({"name": self.actor.name, "reason": "SIGTERM"}).encode())
+
+    def _say_active(self) -> None:
+        active = Active(
+            actor=self.actor.name,
+            id=self._start.id,
+            run=self._start.run,
+            revision=self._revision,
+            epoch=self._epoch,
+            stay=self._stay,
+            host=self._start.host,
+            pid=os.getpid(),
+            born=self._born,
+            at=_now(),
+        )
+        self._bus.tell(active, subject=f"{Active.subject}.{self.actor.name}")
+
+    async def _after_active(self) -> None:
+        """What can wait until the first requests are being answered."""
+        discovery = Discovery(self._bus.wire, lambda: self._card, self._start.run, self._responder.stats)
+        await discovery.open()
+        self._responder.on_first_answer = self._send_beat
+        for handler in self.actor.events:
+            if not handler.durable:
+                await self._bus.listen(handler.message.subject, self._hearer(handler))
+        if self.actor.durables:
+            heard = await asyncio.to_thread(importlib.import_module, "bus.durable_handlers")  # 80 ms beside the first requests
+            self._durable = heard.consumers(self.actor, self._bus, self._resources)
+            await self._durable.start()
+
+    def _hearer(self, handler: Handler) -> Any:
+        def heard(msg: Msg) -> None:
+            task = asyncio.get_running_loop().create_task(run_event(handler, self._resources, msg))
+            task.add_done_callback(_log_failure)
+
+        return heard
+
+    def _durable_pending(self) -> int:
+        return self._durable.pending() if self._durable else 0
+
+    async def _beat_for_ever(self) -> None:
+        pause = min(BEAT_S, self.actor.idle_after / 2)
+        while True:
+            self._send_beat()
+            self._responder.tick()
+            await asyncio.sleep(pause)
+
+    def _send_beat(self) -> None:
+        try:
+            self._bus.wire.send(f"vx11.hb.{self.actor.name}.{self._start.run}", self._beat())
+        except Failure as failure:
+            log.info("no heartbeat: %s", failure)
+
+    def _beat(self) -> bytes:
+        beat = {
+            "actor": self.actor.name,
+            "run": self._start.run,
+            "instance": self._start.id,
+            "idle_s": round(self._responder.idle_s(), 3),
+            "in_flight": self._responder.in_flight,
+            "pending": self._durable_pending(),
+            "answered": self._responder.answered,
+            "shed": self._responder.recorder.shed,
+            "card_version": self._start.card_version,
+        }
+        return json.dumps(beat).encode()
+
+
+async def run_event(handler: Handler, resources: Resources, msg: Msg) -> None:
+    """Parse an event and run its handler with the event's correlation id and trace."""
+    circumstances = call_from(msg.headers)
+    current.set(circumstances)
+    event = handler.message.model_validate_json(msg.data or b"{}")
+    await handler.run(event, **resources.give(handler.wants, circumstances))
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("an event handler failed", exc_info=error)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+async def live(actor: Actor, start: Start, url: str, settings: Settings) -> int:
+    """The whole life of one instance in this process. Returns its exit code."""
+    begun = time.monotonic()
+    seed = settings.seed_file("actor")
+    async with Bus.connect(
+        url, user="actor", seed=seed if seed.exists() else None, name=f"{actor.name}.{start.run}", actor=actor.name
+    ) as bus:
+        instance = Instance(actor, start, bus, settings)
+        main = asyncio.current_task()
+        bus.wire.on_close.append(lambda: _leave_hard(main))
+        loop = asyncio.get_running_loop()
+        if sys.platform != "win32":
+            import signal
+
+            loop.add_signal_handler(signal.SIGTERM, instance.ask_to_leave)
+        code = await instance.live()
+        bus.wire.on_close.clear()
+        log.info("%s left after %.1f s with code %d", actor.name, time.monotonic() - begun, code)
+    return code
+
+
+def _leave_hard(main: asyncio.Task[Any] | None) -> None:
+    """The connection is closed for good: without it nothing can be answered; the host reports the exit."""
+    if main and not main.done():
+        main.cancel("the connection to the NATS server was closed for good")

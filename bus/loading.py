@@ -1,0 +1,39 @@
+"""Finding and importing actors: the built-in ones in `actors/`, the user's own in folders beside it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+from bus.actor import Actor
+from bus.settings import Settings
+from schemas.message import ACTOR_NAME
+
+TREE = Path(__file__).resolve().parent.parent
+"""Where the four packages are."""
+
+
+def roots_of(settings: Settings) -> list[Path]:
+    """The tree itself, then the folders with actors of the user's own."""
+    return [TREE, *settings.actor_paths]
+
+
+def find_actors(roots: list[Path]) -> list[str]:
+    """Names of the folders that hold an `actor.py`. A built-in name wins over the same name of the user's own."""
+    folders = [roots[0] / "actors", *roots[1:]]
+    names = {file.parent.name for folder in folders if folder.is_dir() for file in folder.glob("*/actor.py")}
+    return sorted(name for name in names if ACTOR_NAME.fullmatch(name))
+
+
+def load_actor(name: str, roots: list[Path]) -> Actor:
+    """Import an actor. Raises whatever its module raises, and TypeError when it declares no actor of that name."""
+    built_in = (roots[0] / "actors" / name / "actor.py").exists()
+    for root in reversed(roots[1:]):
+        if str(root) not in sys.path:
+            sys.path.insert(0, str(root))
+    module = importlib.import_module(f"actors.{name}.actor" if built_in else f"{name}.actor")
+    actor = getattr(module, "actor", None)
+    if not isinstance(actor, Actor) or actor.name != name:
+        raise TypeError(f"{module.__file__} must declare `actor = Actor({name!r}, summary=...)`")
+    return actor

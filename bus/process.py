@@ -1,0 +1,57 @@
+"""Small truths about processes: dying with the parent, names of start times, redirected output."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def die_with_parent(parent: int) -> None:
+    """Linux: SIGKILL this process when `parent`, which forked it, ends. Elsewhere the caller watches a pipe."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def started_at(pid: int) -> float:
+    """When the process `pid` began, seconds since the epoch; 0.0 when there is none (or only its remains)."""
+    try:
+        process = psutil.Process(pid)
+        return 0.0 if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+    except psutil.Error:
+        return 0.0
+
+
+def is_same(pid: int, born: float) -> bool:
+    """Whether `pid` is still the process that began at `born` (seconds since the epoch; the clock ticks in 10 ms)."""
+    return bool(pid) and born > 0 and abs(started_at(pid) - born) < 0.1
+
+
+def write_output_to(log: Path) -> None:
+    """Append stdout and stderr of this process to `log`."""
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+
+
+def close_others(keep: set[int]) -> None:
+    """Close every descriptor above stderr but those in `keep`: what a fork took along."""
+    folder = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
+    for entry in list(Path(folder).iterdir()):
+        fd = int(entry.name)
+        if fd > 2 and fd not in keep:
+            try:
+                os.close(fd)
+            except OSError:
+                continue  # the listing's own descriptor

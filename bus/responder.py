@@ -1,0 +1,314 @@
+"""Answers the requests of one actor in one process: always an answer, at most one execution per request id."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from pydantic import ValidationError
+
+from bus import call
+from bus.actor import Actor, Handler
+from bus.call import Call
+from bus.recorder import Recorder
+from bus.replies import Key, Replies
+from bus.resources import Resources
+from bus.stats import Stats
+from bus.wire import Msg, Wire
+from schemas.errors import Failure
+from schemas.message import Message
+
+log = logging.getLogger("vx11.responder")
+
+FROZEN_S = 5.0
+"""A gap in the own clock that is longer: the process was stopped, and what waited meanwhile has been given up."""
+UNSENT_PAYLOADS_MOST = 4
+"""What may wait to be sent on this connection, in units of the largest message, before a stream ends with `busy`."""
+DESCRIBE = "describe"
+
+
+class Responder:
+    """`receive` is called in wire order and returns at once; handlers run as tasks, `actor.concurrency` at a time."""
+
+    def __init__(self, actor: Actor, wire: Wire, resources: Resources, *, run: str, describe: Callable[[], bytes]) -> None:
+        self.actor = actor
+        self.run = run
+        self._wire = wire
+        self._resources = resources
+        self._describe = describe
+        self._waiting: deque[tuple[Msg, Handler, Call, Message]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._replies = Replies()
+        self._promised_until = 0.0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stale = False
+        self._tick = self.last_active = time.monotonic()
+        self.answered = 0
+        self.on_first_answer: Callable[[], None] = lambda: None
+        self.stats = Stats()
+        self.recorder = Recorder(wire, actor.name, run)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._tasks) + len(self._waiting)
+
+    def idle_s(self) -> float:
+        """Seconds without work; 0.0 while there is some, or while an answer may still be asked for again."""
+        if self.in_flight or time.time() < self._promised_until:
+            return 0.0
+        return time.monotonic() - self.last_active
+
+    async def idle(self) -> None:
+        """Return once nothing is in hand."""
+        await self._idle.wait()
+
+    def tick(self) -> None:
+        """To be called every few seconds: the own clock is watched by it, and the reply cache trimmed."""
+        self._tick = time.monotonic()
+        self._replies.trim(time.time())
+
+    def receive(self, msg: Msg) -> None:
+        """One request, direct or forwarded."""
+        headers: Mapping[str, str] = msg.headers or call.NO_HEADERS
+        if forward := headers.get(call.FORWARD):
+            subject, _, number = forward.partition(" ")
+            self._wire.send(subject, f"{self.actor.name} {number}".encode())
+        circumstances = call.call_from(headers)
+        verb = msg.subject.rsplit(".", 1)[1]
+        if not circumstances.passive:
+            self.last_active = time.monotonic()
+        self._check_frozen()
+        if self._stale and not circumstances.deadline:
+            self._refuse(msg, verb, circumstances, Failure("timeout", "this process was stopped while the request waited"))
+            return
+        if self._joined(msg, headers, circumstances, verb):
+            return
+        try:
+            self._accept(msg, verb, circumstances)
+        except Failure as failure:
+            self._refuse(msg, verb, circumstances, failure)
+
+    def _accept(self, msg: Msg, verb: str, circumstances: Call) -> None:
+        if verb == DESCRIBE:
+            self._send(msg.reply, self._describe(), self._headers(circumstances))
+            return
+        handler = self.actor.requests.get(verb)
+        if handler is None:
+            verbs = sorted([*self.actor.requests, DESCRIBE])
+            raise Failure("endpoint_not_found", f"{self.actor.name} has no verb {verb!r}", verbs=verbs)
+        message = _parse(handler, msg.data)
+        if self.in_flight >= self.actor.concurrency + self.actor.queue:
+            raise Failure("busy", f"{self.in_flight} requests wait already", retry_after=1)
+        if circumstances.request_id:
+            deadline = circumstances.deadline or time.time() + handler.message.timeout
+            self._replies.begin((circumstances.caller, circumstances.request_id), time.time(), deadline, msg.reply)
+        self._idle.clear()
+        if len(self._tasks) >= self.actor.concurrency:
+            self._waiting.append((msg, handler, circumstances, message))
+        else:
+            self._start(msg, handler, circumstances, message)
+
+    def _start(self, msg: Msg, handler: Handler, circumstances: Call, message: Message) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(msg, handler, circumstances, message))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._waiting:
+            self._start(*self._waiting.popleft())
+        elif not self._tasks:
+            self._idle.set()
+
+    async def _run(self, msg: Msg, handler: Handler, circumstances: Call, message: Message) -> None:
+        """Run the handler and answer, whatever happens in it."""
+        call.current.set(circumstances)
+        begun, received = time.perf_counter(), time.time()
+        headers = self._headers(circumstances)
+        code = "ok"
+        try:
+            body = await self._execute(msg, handler, circumstances, message)
+        except Failure as failure:
+            code, body = failure.code, _error_body(failure, circumstances, headers)
+        except asyncio.CancelledError:
+            code, body = (
+                "cancelled",
+                _error_body(Failure("cancelled", "the handler was cancelled"), circumstances, headers),
+            )
+        except Exception:
+            log.exception("%s.%s failed (correlation id %s)", self.actor.name, handler.name, circumstances.correlation_id)
+            unexpected = Failure("internal", "the handler failed; its log has the reason under this correlation id")
+            code, body = unexpected.code, _error_body(unexpected, circumstances, headers)
+        took = time.perf_counter() - begun
+        self._answer(msg, circumstances, handler, body, headers)
+        self.stats.count(handler.message.verb_name(), took, "" if code == "ok" else code)
+        self._record(handler.message.verb_name(), circumstances, received, took, code)
+
+    async def _execute(self, msg: Msg, handler: Handler, circumstances: Call, message: Message) -> bytes:
+        if circumstances.deadline and time.time() > circumstances.deadline:
+            raise Failure("timeout", "the deadline had passed before the handler could start")
+        wanted = self._resources.give(handler.wants, circumstances)
+        if handler.streams:
+            return await self._stream(msg, handler, circumstances, message, wanted)
+        reply: Message = await handler.run(message, **wanted)
+        return reply.model_dump_json(by_alias=True).encode()
+
+    async def _stream(self, msg: Msg, handler: Handler, circumstances: Call, message: Message, wanted: dict[str, Any]) -> bytes:
+        """Send the chunks if a stream was asked for; the whole reply, which comes last, is the answer either way."""
+        asked = (msg.headers or call.NO_HEADERS).get(call.STREAM) == "1"
+        chunk_type, sent, whole = handler.message.chunk_type(), 0, None
+        async with aclosing(handler.run(message, **wanted)) as items:
+            async for item in items:
+                if not isinstance(item, chunk_type):
+                    whole = item
+                elif asked and msg.reply:
+                    if self._wire.pending_data_size > self._wire.max_payload * UNSENT_PAYLOADS_MOST:
+                        raise Failure("busy", "the reader of this stream is too slow")
+                    head = {call.SEQ: str(sent), call.RUN: self.run, call.CORRELATION: circumstances.correlation_id}
+                    self._wire.send(msg.reply, item.model_dump_json(by_alias=True).encode(), headers=head)
+                    sent += 1
+        if whole is None:
+            raise Failure("internal", f"{handler.name} ended without its reply")
+        body: bytes = whole.model_dump_json(by_alias=True).encode()
+        if asked and msg.reply:
+            head = {**self._headers(circumstances), call.SEQ: str(sent), call.END: "ok"}
+            self._send(msg.reply, body, head)
+            self._settle(msg, circumstances, body, {}, answered=True)
+        return body
+
+    def _answer(self, msg: Msg, circumstances: Call, handler: Handler, body: bytes, headers: dict[str, str]) -> None:
+        self.answered += 1
+        if not circumstances.passive:
+            self.last_active = time.monotonic()
+        streamed = handler.streams and (msg.headers or {}).get(call.STREAM) == "1"
+        if streamed and call.ERROR in headers:
+            headers[call.END] = "error"
+        if not streamed or call.ERROR in headers:
+            if not handler.message.idempotent and circumstances.request_id:
+                key = (circumstances.caller, circumstances.request_id)
+                self._promised_until = max(self._promised_until, self._replies.awaited_until(key))
+            self._settle(msg, circumstances, body, headers, answered=False)
+        if self.answered == 1:
+            asyncio.get_running_loop().call_soon(self.on_first_answer)
+
+    def _settle(self, msg: Msg, circumstances: Call, body: bytes, headers: dict[str, str], *, answered: bool) -> None:
+        """Send the answer to all that wait for it, and keep it if it has an id and was not a stream."""
+        key: Key = (circumstances.caller, circumstances.request_id)
+        if not circumstances.request_id:
+            if not answered:
+                self._send(msg.reply, body, headers)
+            return
+        replies = self._replies.end(key, body, headers)
+        if answered:
+            self._replies.forget(key)
+            return
+        for reply in dict.fromkeys([msg.reply, *replies]):
+            self._send(reply, body, headers)
+
+    def _joined(self, msg: Msg, headers: Mapping[str, str], circumstances: Call, verb: str) -> bool:
+        """A copy of a request that is known here joins its first; a repeat whose first is unknown may not be executed."""
+        if not circumstances.request_id:
+            return False
+        key = (circumstances.caller, circumstances.request_id)
+        if outcome := self._replies.find(key):
+            if outcome.body is not None:
+                self._send(msg.reply, outcome.body, outcome.headers or {})
+            elif msg.reply not in outcome.replies:
+                outcome.replies.append(msg.reply)
+            return True
+        handler = self.actor.requests.get(verb)
+        if call.AGAIN not in headers or handler is None or handler.message.idempotent:
+            return False
+        failure = Failure("crashed", "an instance died that may have begun this request; it is not executed twice")
+        head = self._headers(circumstances)
+        body = _error_body(failure, circumstances, head)
+        self._replies.begin(key, time.time(), circumstances.deadline, msg.reply)
+        self._replies.end(key, body, head)
+        self._send(msg.reply, body, head)
+        self._record(verb, circumstances, time.time(), 0.0, failure.code)
+        return True
+
+    def _refuse(self, msg: Msg, verb: str, circumstances: Call, failure: Failure) -> None:
+        headers = self._headers(circumstances)
+        body = _error_body(failure, circumstances, headers)
+        if (msg.headers or call.NO_HEADERS).get(call.STREAM) == "1":
+            headers[call.END] = "error"
+        self._send(msg.reply, body, headers)
+        self.stats.count(verb, 0.0, failure.code)
+        self._record(verb, circumstances, time.time(), 0.0, failure.code)
+
+    def _record(self, verb: str, circumstances: Call, received: float, took: float, code: str) -> None:
+        ids = {
+            "request_id": circumstances.request_id,
+            "correlation_id": circumstances.correlation_id,
+            "traceparent": circumstances.traceparent,
+            "caller": circumstances.caller,
+        }
+        self.recorder.record(verb, ids, received=received, took_ms=took * 1000, held_ms=circumstances.held_ms, code=code)
+
+    def _headers(self, circumstances: Call) -> dict[str, str]:
+        return {
+            call.CORRELATION: circumstances.correlation_id,
+            call.TRACEPARENT: circumstances.traceparent,
+            call.WAKE_MS: str(circumstances.held_ms),
+            call.RUN: self.run,
+        }
+
+    def _send(self, reply: str, body: bytes, headers: Mapping[str, str]) -> None:
+        if not reply:
+            return
+        try:
+            self._wire.send(reply, body, headers=headers)
+        except Failure as failure:
+            if failure.code != "too_large":
+                log.warning("an answer could not be sent: %s", failure)
+                return
+            head = dict(headers)
+            small = _error_body(Failure("too_large", f"the answer has {len(body)} bytes"), None, head)
+            self._wire.send(reply, small, headers=head)
+
+    def _check_frozen(self) -> None:
+        if time.monotonic() - self._tick > FROZEN_S and not self._stale:
+            self._stale = True
+            self._tick = time.monotonic()
+            asyncio.get_running_loop().create_task(self._thaw())
+
+    async def _thaw(self) -> None:
+        """What was buffered while the process was stopped comes before the echo."""
+        try:
+            await self._wire.barrier()
+        except Failure as failure:
+            log.warning("after a stop: %s", failure)
+        finally:
+            self._stale = False
+
+
+def _parse(handler: Handler, body: bytes) -> Message:
+    try:
+        parsed: Message = handler.message.model_validate_json(body or b"{}")
+        return parsed
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def invalid(error: ValidationError) -> Failure:
+    """A validation error in words: which field, what is wrong; never the value."""
+    problems = [
+        {"field": ".".join(str(part) for part in e["loc"]) or "body", "problem": e["msg"]}
+        for e in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+    told = "; ".join(f"{p['field']}: {p['problem']}" for p in problems[:3])
+    return Failure("invalid", f"the body does not fit: {told}", problems=problems[:20])
+
+
+def _error_body(failure: Failure, circumstances: Call | None, headers: dict[str, str]) -> bytes:
+    headers[call.ERROR] = f"{failure.code}: {failure.message}"[:300]
+    headers[call.ERROR_CODE] = str(failure.status)
+    return json.dumps(failure.document(circumstances.correlation_id if circumstances else "")).encode()

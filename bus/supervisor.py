@@ -1,0 +1,275 @@
+"""The parent of everything: starts the servers, forks the services from one image, starts again what ends, stops in order."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import logging
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bus.daemon import Daemon, free_port
+from bus.nats_server import PREFERRED_PORT as NATS_PORT
+from bus.nats_server import NatsServer
+from bus.process import close_others, die_with_parent, is_same, started_at, write_output_to
+from bus.redis_server import PREFERRED_PORT as REDIS_PORT
+from bus.redis_server import RedisServer
+from bus.settings import Settings
+from bus.users import write_secret
+from schemas.errors import Failure
+
+log = logging.getLogger("vx11.supervisor")
+
+VERSION = "8.0.0.dev0"
+SERVICES = {
+    "madre": "actors.madre.main:run",
+    "host": "bus.host:run",
+    "tentaculo_link": "gateway.http.main:run",
+}
+"""What is forked, by name, so that this package imports neither actors nor gateway."""
+IMAGE = ("bus.client", "bus.instance", "bus.zygote", "schemas.power", "schemas.card", "schemas.madre")
+"""Imported once, before the forks share it."""
+STEADY_S = 5.0
+"""A service that lived shorter than this died young."""
+YOUNG_FREE = 5
+"""So many young deaths in a row are answered at once; then it is started again more slowly each time."""
+AGAIN_FIRST_S = 0.05
+AGAIN_MOST_S = 2.0
+LOOK_S = 0.2
+STOP_S = 20.0
+"""Time for each service to finish its work before it is killed."""
+STOP_ORDER = ("tentaculo_link", "host", "madre")
+
+
+@dataclass
+class Service:
+    """One forked process and its restarts."""
+
+    name: str
+    target: str
+    pid: int = 0
+    born: float = 0.0
+    begun: float = 0.0
+    due: float = 0.0
+    young_deaths: int = 0
+    restarts: int = 0
+
+
+@dataclass
+class Supervisor:
+    """`start`, then `watch` until `stop` was asked for; `close` in any case."""
+
+    settings: Settings
+    names: tuple[str, ...] = tuple(SERVICES)
+    services: list[Service] = field(default_factory=list)
+    daemons: dict[str, Daemon] = field(default_factory=dict)
+    stopping: bool = False
+    nats_url: str = ""
+
+    def start(self) -> None:
+        """Raises Failure: `conflict` when this home is in use, `unavailable` when a server does not start."""
+        self._refuse_second()
+        self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in IMAGE:
+            importlib.import_module(name)
+        self._start_nats()
+        self._start_redis()
+        gc.collect()
+        gc.freeze()
+        self.services = [Service(name, SERVICES[name]) for name in self.names]
+        for service in self.services:
+            self._fork(service)
+        self.write_run_file()
+
+    def watch(self, tick: Callable[[], None] = lambda: None) -> None:
+        """Start again what ends, until SIGTERM or SIGINT. `tick` is called every LOOK_S seconds."""
+        woken, wake = os.pipe()
+        for fd in (woken, wake):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(wake)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: setattr(self, "stopping", True))
+        while not self.stopping:
+            ready, _, _ = select.select([woken], [], [], LOOK_S)
+            if ready:
+                os.read(woken, 4096)
+            self._look()
+            tick()
+        signal.set_wakeup_fd(-1)
+
+    def close(self) -> None:
+        """Stop in order: the door, the actors, madre, the servers. Returns when all are gone."""
+        for name in STOP_ORDER:
+            for service in self.services:
+                if service.name == name and service.pid:
+                    _end(service.pid, STOP_S)
+                    service.pid = 0
+        for daemon in reversed(self.daemons.values()):
+            daemon.stop()
+        if self._ours():
+            self.settings.run_file.unlink(missing_ok=True)
+
+    def _start_nats(self) -> None:
+        self.nats_url = self.settings.get("VX11_NATS_URL")
+        if not self.nats_url:
+            server = NatsServer(self.settings, free_port(int(self.settings.number("VX11_NATS_PORT", NATS_PORT))))
+            server.start()
+            self.daemons["nats-server"] = server
+            self.nats_url = server.url
+
+    def _start_redis(self) -> None:
+        url = self.settings.get("VX11_REDIS_URL")
+        if not url:
+            server = RedisServer(self.settings, free_port(int(self.settings.number("VX11_REDIS_PORT", REDIS_PORT))))
+            server.start()
+            self.daemons["redis"] = server
+            url = server.url
+        variables = {**self.settings.variables, "VX11_REDIS_URL": url, "VX11_NATS_URL": self.nats_url}
+        self.settings = replace(self.settings, variables=variables)
+
+    def _fork(self, service: Service) -> None:
+        parent = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if not pid:
+            _be(service, self.settings, self.nats_url, parent)
+        service.pid, service.begun = pid, time.monotonic()
+        service.born = started_at(pid)
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        for service in self.services:
+            if service.pid and (code := _reaped(service.pid)) is not None:
+                log.warning("%s ended with %s and is started again", service.name, code)
+                service.young_deaths = 0 if now - service.begun > STEADY_S else service.young_deaths + 1
+                pause = AGAIN_FIRST_S * 2.0 ** max(0, service.young_deaths - YOUNG_FREE)
+                service.pid, service.due = 0, now + min(pause, AGAIN_MOST_S)
+                service.restarts += 1
+            if not service.pid and now >= service.due:
+                self._fork(service)
+                self.write_run_file()
+        for name, daemon in self.daemons.items():
+            if not daemon.running:
+                log.warning("%s ended and is started again", name)
+                daemon.spawn()
+                self.write_run_file()
+
+    def _refuse_second(self) -> None:
+        try:
+            found = json.loads(self.settings.run_file.read_text())["supervisor"]
+        except (OSError, ValueError, KeyError):
+            return
+        if is_same(int(found["pid"]), float(found["born"])):
+            raise Failure(
+                "conflict",
+                f"VX11 is already up in {self.settings.home} (pid {found['pid']}); `vx11 down` stops it",
+                pid=found["pid"],
+            )
+
+    def write_run_file(self) -> None:
+        """What the command line needs to find us; 0600, because the Redis URL has its password in it."""
+        write_secret(self.settings.run_file, json.dumps(self.document(), indent=1))
+
+    def document(self) -> dict[str, Any]:
+        """Where everything is, and which processes it is."""
+        pids = {s.name: {"pid": s.pid, "born": s.born} for s in self.services}
+        for name, daemon in self.daemons.items():
+            pid = daemon.process.pid if daemon.process else 0
+            pids[name] = {"pid": pid, "born": started_at(pid)}
+        return {
+            "version": VERSION,
+            "supervisor": {"pid": os.getpid(), "born": started_at(os.getpid())},
+            "started_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "nats_url": self.nats_url,
+            "redis_url": self.settings.get("VX11_REDIS_URL"),
+            "http_url": self._door("VX11_HTTP_BIND"),
+            "control_url": self._door("VX11_CONTROL_BIND"),
+            "pids": pids,
+        }
+
+    def _door(self, variable: str) -> str:
+        bind = self.settings.get(variable)
+        return f"http://{bind}" if bind and bind != "off" else ""
+
+    def _ours(self) -> bool:
+        try:
+            found: int = json.loads(self.settings.run_file.read_text())["supervisor"]["pid"]
+        except (OSError, ValueError, KeyError):
+            return False
+        return found == os.getpid()
+
+
+def _be(service: Service, settings: Settings, url: str, parent: int) -> None:
+    """In the child: become the service. Never returns."""
+    code = 70
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the supervisor's to obey, in order
+        die_with_parent(parent)
+        close_others(set())
+        write_output_to(settings.home / "logs" / f"{service.name}.log")
+        start_logging()
+        module, _, function = service.target.partition(":")
+        code = int(getattr(importlib.import_module(module), function)(settings, url))
+    except Failure as failure:
+        log.error("%s: %s", service.name, failure)
+        code = 78
+    except BaseException:
+        log.exception("%s failed", service.name)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def start_logging() -> None:
+    """One line per entry on stderr, which is the service's log file."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
+    )
+
+
+def _reaped(pid: int) -> int | None:
+    """The exit status when `pid`, a child of ours, has ended."""
+    try:
+        done, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return -1
+    return os.waitstatus_to_exitcode(status) if done else None
+
+
+def _end(pid: int, patience_s: float) -> None:
+    """SIGTERM, SIGCONT, and SIGKILL after `patience_s`."""
+    for number in (signal.SIGTERM, signal.SIGCONT):
+        os.kill(pid, number)
+    end = time.monotonic() + patience_s
+    while _reaped(pid) is None:
+        if time.monotonic() > end:
+            log.warning("process %d did not end and is killed", pid)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return
+        time.sleep(0.01)
+
+
+def read_run_file(path: Path) -> dict[str, Any] | None:
+    """What a running supervisor wrote; None when there is none, or when its process is gone."""
+    try:
+        document: dict[str, Any] = json.loads(path.read_text())
+        alive = is_same(int(document["supervisor"]["pid"]), float(document["supervisor"]["born"]))
+    except (OSError, ValueError, KeyError):
+        return None
+    return document if alive else None

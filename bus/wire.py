@@ -1,0 +1,274 @@
+"""One connection to the server: messages are handed over in the order of the wire, and a barrier that is one.
+
+nats-py queues incoming messages per subscription and its `flush` overtakes what is still unsent; both lose requests
+when an actor changes hands. Here every subscription calls a plain function as the bytes are parsed, so that the echo of
+a message to oneself proves that everything before it, on all subscriptions, has been taken. The names with an
+underscore that this file uses of nats-py 2.16 are the seam; `tests/bus/test_wire.py` fails when they change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bus.users import inbox_prefix
+from schemas.errors import Failure
+
+
+def _import_nats() -> None:
+    """Import nats-py without aiohttp, which it takes along for WebSockets: 9 MB and 120 ms that no actor needs."""
+    blocked = "aiohttp" not in sys.modules
+    if blocked:
+        sys.modules["aiohttp"] = None  # type: ignore[assignment]
+    try:
+        import nats.aio.client
+        import nats.js  # noqa: F401
+    finally:
+        if blocked:
+            del sys.modules["aiohttp"]
+
+
+_import_nats()
+
+import nats.errors  # noqa: E402
+import nkeys  # noqa: E402,F401  # imported here so that forked children need not
+from nats.aio.client import Client  # noqa: E402
+from nats.aio.msg import Msg  # noqa: E402
+from nats.aio.subscription import Subscription  # noqa: E402
+
+__all__ = ["Heard", "Msg", "Subscription", "Wire", "status_of"]
+
+log = logging.getLogger("vx11.wire")
+
+Heard = Callable[[Msg], None]
+
+RECONNECT_S = 0.25
+"""Pause between attempts to reconnect; the gateway and madre use FAST_RECONNECT_S."""
+FAST_RECONNECT_S = 0.05
+PING_S = 5
+"""A dead peer is noticed after PING_S * (PINGS_OUT + 1) seconds at most."""
+PINGS_OUT = 2
+PENDING_BYTES = 8 * 1024 * 1024
+"""What may wait to be sent while there is no server."""
+BARRIER_S = 5.0
+CONNECT_S = 5
+HEADER_MARGIN_BYTES = 16 * 1024
+"""nats-py checks the body alone against max_payload; the server cuts the connection over body and headers."""
+
+_UNSAFE = str.maketrans({"\r": " ", "\n": " "})
+
+
+class _Straight:
+    """Stands where nats-py keeps a subscription's queue: what is put is handed over at once."""
+
+    def __init__(self, heard: Heard, subscription: Subscription) -> None:
+        self._heard = heard
+        self._subscription = subscription
+
+    def put_nowait(self, msg: Msg) -> None:
+        self._subscription._pending_size = 0
+        try:
+            self._heard(msg)
+        except Exception:
+            log.exception("the handler of %s raised", msg.subject)
+
+    def qsize(self) -> int:
+        return 0
+
+    def empty(self) -> bool:
+        return True
+
+
+class Wire(Client):
+    """A nats-py client that hands over in order, sends without a suspension point and has a barrier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inbox = ""
+        self._tokens = itertools.count(1)
+        self._answers: dict[str, Heard] = {}
+        self._barriers: dict[str, asyncio.Future[None]] = {}
+        self._leaving: set[int] = set()
+        self.on_reconnect: list[Callable[[], None]] = []
+        self.on_disconnect: list[Callable[[], None]] = []
+        self.on_close: list[Callable[[], None]] = []
+        self.strays = 0
+        """Messages to our inbox that nothing waits for any more: late answers, and second ones."""
+        self.denied = 0
+        """Publishes and subscriptions that the server refused: always a fault of ours."""
+        self.on_denied: list[Callable[[str], None]] = []
+
+    async def open(
+        self,
+        url: str,
+        *,
+        user: str,
+        seed: Path | None,
+        name: str,
+        reconnect_s: float = RECONNECT_S,
+        buffered: bool = True,
+    ) -> None:
+        """Connect. `buffered=False`: what is sent while there is no server raises `unavailable` at once.
+
+        Raises Failure("unavailable") when there is no server, Failure("forbidden") when it refuses the seed.
+        """
+        try:
+            await self.connect(
+                servers=[url],
+                name=name,
+                nkeys_seed_str=seed.read_text().strip() if seed else None,  # noqa: ASYNC240 - 58 bytes, once
+                inbox_prefix=inbox_prefix(user),
+                allow_reconnect=True,
+                max_reconnect_attempts=-1,
+                connect_timeout=CONNECT_S,
+                reconnect_time_wait=reconnect_s,  # type: ignore[arg-type]  # it goes to asyncio.sleep
+                ping_interval=PING_S,
+                max_outstanding_pings=PINGS_OUT,
+                pending_size=PENDING_BYTES if buffered else 0,
+                error_cb=self._told_error,
+                disconnected_cb=self._told_disconnected,
+                reconnected_cb=self._told_reconnected,
+                closed_cb=self._told_closed,
+            )
+        except nats.errors.AuthorizationError as error:
+            raise Failure("forbidden", f"the server at {url} refuses the user {user}: {error}") from error
+        except (TimeoutError, OSError, nats.errors.Error) as error:
+            if "authorization" in str(error).lower():
+                raise Failure("forbidden", f"the server at {url} refuses the user {user}: {error}") from error
+            raise Failure("unavailable", f"no NATS server answers at {url}: {error}") from error
+        self.inbox = f"{inbox_prefix(user)}.{self._nuid.next().decode()}"
+        await self.hear(f"{self.inbox}.*", self._heard_inbox)
+
+    def send(self, subject: str, data: bytes = b"", *, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
+        """Queue one message; never suspends, so that order is the order of the calls.
+
+        Raises Failure("too_large") and Failure("unavailable") (no server, and nothing may wait for it).
+        """
+        if len(data) > self._max_payload - (HEADER_MARGIN_BYTES if headers else 0):
+            raise Failure("too_large", f"{len(data)} bytes are more than a message may have ({self._max_payload} with headers)")
+        ready = self.is_connected
+        if not ready and (self.is_closed or self._pending_data_size + len(data) > self._max_pending_size):
+            raise Failure("unavailable", "there is no connection to the NATS server just now")
+        command = _publication(subject, reply, data, headers)
+        self._pending.append(command)
+        self._pending_data_size += len(command)
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += len(data)
+        if ready and self._flush_queue is not None and self._flush_queue.empty():
+            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
+
+    async def hear(self, subject: str, heard: Heard, *, queue: str = "") -> Subscription:
+        """Subscribe; `heard` is called for each message in wire order and must not block."""
+        self._sid += 1
+        subscription = Subscription(self, self._sid, subject, queue=queue, pending_bytes_limit=0)
+        subscription._pending_queue = _Straight(heard, subscription)  # type: ignore[assignment]  # what it uses of a queue
+        self._subs[self._sid] = subscription
+        if self.is_connected:  # while reconnecting nats-py sends it with the others
+            await self._send_subscribe(subscription)
+        return subscription
+
+    async def leave(self, subscription: Subscription) -> None:
+        """Unsubscribe and return once nothing more can come: all that was routed to us has been handed over."""
+        sid = subscription._id
+        if sid not in self._subs:
+            return
+        self._leaving.add(sid)
+        try:
+            if self.is_connected:
+                await self._send_unsubscribe(sid)
+            await self.barrier()
+        finally:
+            self._leaving.discard(sid)
+            self._remove_sub(sid)
+
+    async def barrier(self, timeout: float = BARRIER_S) -> None:
+        """Return once everything sent before has been taken by the server and everything it sent before its echo is here.
+
+        Asked again after a reconnect. Raises Failure("timeout") when there is no echo in `timeout` seconds.
+        """
+        token = self.token()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._barriers[token] = done
+        try:
+            if self.is_connected:
+                self.send(f"{self.inbox}.{token}")
+            await asyncio.wait_for(done, timeout)
+        except TimeoutError:
+            raise Failure("timeout", f"no echo from the NATS server in {timeout:g} s") from None
+        finally:
+            del self._barriers[token]
+
+    def token(self) -> str:
+        return format(next(self._tokens), "x")
+
+    def await_answer(self, heard: Heard) -> tuple[str, str]:
+        """(token, reply subject); `heard` is called with whatever arrives there until `forget_answer(token)`."""
+        token = self.token()
+        self._answers[token] = heard
+        return token, f"{self.inbox}.{token}"
+
+    def forget_answer(self, token: str) -> None:
+        self._answers.pop(token, None)
+
+    async def aclose(self) -> None:
+        """Send what waits, then close. Never raises for a server that is already gone."""
+        if self.is_connected:
+            try:
+                await self.barrier(1.0)
+            except Failure as failure:
+                log.debug("closing without a last barrier: %s", failure)
+        await self.close()
+
+    def _heard_inbox(self, msg: Msg) -> None:
+        token = msg.subject[len(self.inbox) + 1 :]
+        if heard := self._answers.get(token):
+            heard(msg)
+        elif (barrier := self._barriers.get(token)) is None:
+            self.strays += 1
+        elif not barrier.done():
+            barrier.set_result(None)
+
+    async def _told_error(self, error: Exception) -> None:
+        if "permissions violation" in str(error).lower():
+            self.denied += 1
+            log.error("refused by the server's permissions: %s", error)
+            for told in self.on_denied:
+                told(str(error))
+        else:
+            log.info("connection: %r", error)
+
+    async def _told_disconnected(self) -> None:
+        for sid in self._leaving:  # else nats-py subscribes them again
+            self._subs.pop(sid, None)
+        for told in self.on_disconnect:
+            told()
+
+    async def _told_reconnected(self) -> None:
+        for token in self._barriers:
+            self.send(f"{self.inbox}.{token}")
+        for told in self.on_reconnect:
+            told()
+
+    async def _told_closed(self) -> None:
+        for told in self.on_close:
+            told()
+
+
+def _publication(subject: str, reply: str, data: bytes, headers: Mapping[str, str] | None) -> bytes:
+    space = f"{subject} {reply} " if reply else f"{subject} "
+    if not headers:
+        return b"".join((f"PUB {space}{len(data)}\r\n".encode(), data, b"\r\n"))
+    lines = "".join(f"{k}: {v.translate(_UNSAFE)}\r\n" for k, v in headers.items())
+    head = f"NATS/1.0\r\n{lines}\r\n".encode()
+    return b"".join((f"HPUB {space}{len(head)} {len(head) + len(data)}\r\n".encode(), head, data, b"\r\n"))
+
+
+def status_of(msg: Msg) -> str:
+    """The server's inline status, `503` for "no responders"; empty on an ordinary message."""
+    headers: dict[str, Any] | None = msg.headers
+    return str(headers.get("Status", "")) if headers and not msg.data else ""

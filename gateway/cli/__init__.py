@@ -1,0 +1,1 @@
+"""The `vx11` command: what an operator types."""

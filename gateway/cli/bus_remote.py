@@ -1,0 +1,72 @@
+"""The way over the bus of this machine, as the user `client`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from bus import call
+from bus.client import Answer, Bus
+from bus.settings import Settings
+from gateway.cli.home import Running, running
+from gateway.cli.remote import Remote, Reply, read_object
+from schemas.errors import Failure
+
+USER = "client"
+NAME = "vx11-cli"
+CONNECT_S = 3.0
+"""A server on loopback accepts within a millisecond; after a crash it is back in a second."""
+NEXT = [["vx11 doctor", "which part does not answer"], ["vx11 logs nats", "what its server wrote"]]
+
+
+class BusRemote:
+    """`bus` is open; whoever opened it closes it."""
+
+    def __init__(self, bus: Bus, where: str) -> None:
+        self.bus = bus
+        self.where = where
+
+    async def ask(self, subject: str, document: Mapping[str, Any], *, timeout: float, idempotent: bool = False) -> Reply:
+        answer = await self.bus.ask(subject, json.dumps(document).encode(), timeout=timeout, idempotent=idempotent)
+        return _reply(answer, subject, last=True)
+
+    async def stream(self, subject: str, document: Mapping[str, Any], *, timeout: float) -> AsyncIterator[Reply]:
+        async for frame in self.bus.ask_stream(subject, json.dumps(document).encode(), timeout=timeout):
+            last = call.END in frame.headers or call.SEQ not in frame.headers
+            yield _reply(frame, subject, last=last)
+
+
+@asynccontextmanager
+async def open_bus(settings: Settings) -> AsyncIterator[Remote]:
+    """Ask what runs on this home. Raises Failure("unavailable") when nothing does."""
+    run = running(settings)
+    async with connected(run, settings) as bus:
+        yield BusRemote(bus, run.nats_url)
+
+
+@asynccontextmanager
+async def connected(run: Running, settings: Settings) -> AsyncIterator[Bus]:
+    """A connection as `client`. The bus itself would go on trying to connect for ever; here somebody is waiting."""
+    seed = settings.seed_file(USER)
+    if not seed.is_file():
+        raise Failure(
+            "forbidden",
+            f"the key of the bus user {USER} is missing",
+            why=f"there is no {seed}",
+            next=[["vx11 down", ""], ["vx11 up", "makes the keys that are missing"]],
+        )
+    async with AsyncExitStack() as stack:
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                connecting = Bus.connect(run.nats_url, user=USER, seed=seed, name=NAME, buffered=False)
+                bus = await stack.enter_async_context(connecting)
+        except TimeoutError:
+            raise Failure("unavailable", f"the bus at {run.nats_url} does not answer", next=NEXT) from None
+        yield bus
+
+
+def _reply(answer: Answer, subject: str, *, last: bool) -> Reply:
+    return Reply(read_object(answer.body, subject), call.milliseconds(answer.headers.get(call.WAKE_MS)), last)

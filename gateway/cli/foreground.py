@@ -1,0 +1,91 @@
+"""VX11 in the foreground: choose the doors, start the supervisor, say where everything is, stop in order."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import replace
+
+from bus.daemon import LOOPBACK, free_port
+from bus.settings import Settings
+from bus.supervisor import Supervisor, start_logging
+from gateway.cli.screen import Screen
+from gateway.http.settings import HttpSettings, Misconfigured
+from gateway.tokens import TokenFile
+
+HTTP_PORT = 8_000
+CONTROL_PORT = 8_001
+PROBE_S = 0.5
+
+
+def run(settings: Settings, screen: Screen) -> int:
+    """Until SIGTERM or Ctrl-C. Raises Failure when it cannot start; returns 78 for settings that are refused."""
+    start_logging()
+    settings = with_doors(settings)
+    try:
+        http = HttpSettings.read(settings)
+    except Misconfigured as error:
+        screen.talk(str(error))
+        return error.exit_code
+    supervisor = Supervisor(settings)
+    began = time.monotonic()
+    try:
+        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        token = TokenFile(settings.home).ensure() if http.auth_mode == "token" and not http.token else ""
+        supervisor.start()
+        banner = Banner(supervisor, screen, token, began)
+        supervisor.watch(banner.tick)
+    finally:
+        supervisor.close()
+    screen.talk("VX11 has stopped")
+    return 0
+
+
+def with_doors(settings: Settings) -> Settings:
+    """The usual ports where they are free and nobody chose others, else free ones: kept for this run."""
+    chosen = dict(settings.variables)
+    chosen.setdefault("VX11_HTTP_BIND", f"{LOOPBACK}:{free_port(HTTP_PORT)}")
+    chosen.setdefault("VX11_CONTROL_BIND", f"{LOOPBACK}:{free_port(CONTROL_PORT)}")
+    return replace(settings, variables=chosen)
+
+
+class Banner:
+    """Printed once, when the gateway answers."""
+
+    def __init__(self, supervisor: Supervisor, screen: Screen, token: str, began: float) -> None:
+        self._supervisor = supervisor
+        self._screen = screen
+        self._token = token
+        self._began = began
+        self._done = False
+
+    def tick(self) -> None:
+        if self._done:
+            return
+        told = self._supervisor.document()
+        if not _answers(f"{told['http_url']}/health/ready"):
+            return
+        self._done = True
+        line = self._screen.line
+        line(
+            f"VX11 is up after {time.monotonic() - self._began:.1f} s (pid {os.getpid()}, home {self._supervisor.settings.home})"
+        )
+        line(f"  gateway        {told['http_url']}")
+        if told["control_url"]:
+            line(f"  control plane  {told['control_url']}  (this machine only)")
+        line(f"  bus            {told['nats_url']}")
+        if self._token:
+            line(f"  your token, shown this once; it is kept in {self._supervisor.settings.home}/tokens.env:")
+            line(f"  export VX11_TOKEN={self._token}")
+        sys.stdout.flush()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=PROBE_S) as answer:  # noqa: S310 - our own door, http
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

@@ -1,0 +1,92 @@
+"""The way to the system: the bus on this machine, or the gateway of another; commands do not care which."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from schemas.errors import Failure
+
+if TYPE_CHECKING:
+    from bus.settings import Settings
+    from schemas.card import Card
+    from schemas.message import Message, Request
+
+    R = TypeVar("R", bound=Message)
+
+MADRE = "madre"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A good answer, or a piece of one. `wake_ms`: how long the actor took to wake for it, 0 when it was awake."""
+
+    document: dict[str, Any]
+    wake_ms: int = 0
+    last: bool = True
+
+
+class Remote(Protocol):
+    """What asks. Every method raises schemas.errors.Failure."""
+
+    where: str
+    """Address of what is asked, for messages."""
+
+    async def ask(self, subject: str, document: Mapping[str, Any], *, timeout: float, idempotent: bool = False) -> Reply:
+        """One request, one answer within `timeout` seconds."""
+
+    def stream(self, subject: str, document: Mapping[str, Any], *, timeout: float) -> AsyncIterator[Reply]:
+        """The pieces as they come; the one with `last` set is the whole answer."""
+
+
+async def request(remote: Remote, message: Request[R], *, timeout: float | None = None) -> R:
+    """The typed request. A reply that this version does not understand is `internal`."""
+    kind = type(message)
+    document = message.model_dump(mode="json", by_alias=True)
+    reply = await remote.ask(kind.subject, document, timeout=timeout or kind.timeout, idempotent=kind.idempotent)
+    try:
+        read: R = kind.reply_type().model_validate(reply.document)  # type: ignore[assignment]
+    except ValueError as error:
+        raise Failure(
+            "internal", f"the answer of {kind.subject} is not what this version of vx11 understands", why=str(error)
+        ) from error
+    return read
+
+
+async def card_of(remote: Remote, actor: str) -> Card:
+    """What an actor says of itself. madre is asked, so that nobody wakes; she describes herself."""
+    from schemas.card import DescribeReply
+    from schemas.madre import GetActor
+
+    try:
+        return (await request(remote, GetActor(name=actor))).card
+    except Failure as failure:
+        if actor != MADRE or failure.code != "not_found":
+            raise
+    reply = await remote.ask("vx11.madre.describe", {}, timeout=GetActor.timeout, idempotent=True)
+    return DescribeReply.model_validate(reply.document).card
+
+
+def open_remote(settings: Settings) -> AbstractAsyncContextManager[Remote]:
+    """`VX11_URL` names a gateway; else the bus of the VX11 that runs on this home."""
+    if settings.get("VX11_URL"):
+        from gateway.cli.http_remote import open_http
+
+        return open_http(settings.get("VX11_URL"), settings.get("VX11_TOKEN"))
+    from gateway.cli.bus_remote import open_bus
+
+    return open_bus(settings)
+
+
+def read_object(body: bytes | str, where: str) -> dict[str, Any]:
+    """One JSON object. Raises Failure("internal") for anything else: then the other side is not what it should be."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise Failure("internal", f"{where} answered something that is no JSON object")
+    return document

@@ -1,0 +1,1 @@
+"""tentaculo_link, the gateway: the single HTTP entrypoint."""

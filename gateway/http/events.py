@@ -1,0 +1,212 @@
+"""The stored events for people: what each one says in a line, and the pages of their list."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import time
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+import schemas
+from bus import call as calls
+from gateway.http.body import query_of
+from gateway.http.exchange import Exchange
+from gateway.http.parts import EventLog, StoredLike
+from gateway.moment import rfc3339
+from schemas.message import Event
+
+BLOCK = 500
+"""Events that are read at a time."""
+SCAN_MOST = 10_000
+"""The newest events among which a filter is looked for; `scanned_from` says where the search ended."""
+LIMIT_MOST = 1_000
+PAGE = 100
+TEXT_MOST = 4_096
+"""Characters of a payload that is no JSON."""
+HOUR_S = 3_600.0
+POWER = "vx11.events.power."
+
+
+class EventLine(BaseModel):
+    """One event. For old clients `timestamp`, `event_type` and `details` repeat `ts`, `type` and `payload`."""
+
+    id: int
+    ts: str
+    type: str
+    severity: str
+    module: str
+    correlation_id: str
+    summary: str
+    payload: Any
+    timestamp: str
+    event_type: str
+    details: Any
+
+
+class EventData(BaseModel):
+    events: list[EventLine]
+    total_events: int
+    timestamp: str
+
+
+class EventPage(BaseModel):
+    """`total`: events that match, of those looked at, which are the ones from `scanned_from` on."""
+
+    events: list[EventLine]
+    total: int
+    has_more: bool
+    scanned_from: int
+    data: EventData
+
+
+class Wanted(BaseModel):
+    """Which events: all that is said must hold."""
+
+    model_config = ConfigDict(frozen=True)
+
+    after: int | None = Field(default=None, ge=0)
+    correlation_id: str | None = Field(default=None, max_length=64)
+    severity: str | None = Field(default=None, pattern="^(debug|info|warning|error)$")
+    module: str | None = Field(default=None, max_length=64)
+    hours_back: float | None = Field(default=None, gt=0, le=87_600)
+
+    @property
+    def everything(self) -> bool:
+        return not (self.correlation_id or self.severity or self.module or self.hours_back)
+
+    def matches(self, line: EventLine) -> bool:
+        return (
+            (not self.correlation_id or line.correlation_id == self.correlation_id)
+            and (not self.severity or line.severity == self.severity)
+            and (not self.module or line.module == self.module)
+        )
+
+
+class EventQuery(Wanted):
+    """The page: newest first; with `after` oldest first, from there on."""
+
+    limit: int = Field(default=PAGE, ge=1, le=LIMIT_MOST)
+    offset: int = Field(default=0, ge=0, le=SCAN_MOST)
+
+
+async def list_events(x: Exchange) -> EventPage:
+    """The page that the query asks for. Raises Failure("unavailable") when the log cannot be read."""
+    query = query_of(EventQuery, x.request)
+    first, last = await x.parts.log.bounds()
+    if query.after is not None:
+        found, scanned, more = await _forward(x.parts.log, query, query.after)
+    else:
+        found, scanned, more = await _backward(x.parts.log, query, first, last)
+    total = last - first + 1 if query.everything and query.after is None else len(found)
+    page = found[query.offset : query.offset + query.limit]
+    has_more = more or len(found) > query.offset + query.limit
+    now = rfc3339(time.time())
+    return EventPage(
+        events=page,
+        total=total,
+        has_more=has_more,
+        scanned_from=scanned,
+        data=EventData(events=page, total_events=total, timestamp=now),
+    )
+
+
+async def _forward(log: EventLog, query: EventQuery, after: int) -> tuple[list[EventLine], int, bool]:
+    """Matches above `after`, oldest first, until there are enough; the first one looked at; whether more wait."""
+    need = query.offset + query.limit
+    found: list[EventLine] = []
+    at = after
+    while at - after < SCAN_MOST:
+        block = await log.read(at, BLOCK)
+        found += [line for line in map(line_of, block) if query.matches(line) and _young(line, query)]
+        if len(block) < BLOCK:
+            return found, after + 1, False
+        at = block[-1].sequence
+        if len(found) > need:
+            break
+    return found, after + 1, True
+
+
+async def _backward(log: EventLog, query: EventQuery, first: int, last: int) -> tuple[list[EventLine], int, bool]:
+    """Matches from the newest down. Without a filter no more than the page is read."""
+    need = query.offset + query.limit
+    found: list[EventLine] = []
+    top = last
+    lowest = max(first, last - SCAN_MOST + 1)
+    while top >= lowest:
+        bottom = max(lowest, top - BLOCK + 1)
+        block = [stored for stored in await log.read(bottom - 1, top - bottom + 1) if stored.sequence <= top]
+        lines = [line_of(stored) for stored in reversed(block)]
+        found += [line for line in lines if query.matches(line) and _young(line, query)]
+        top = bottom - 1
+        if (query.everything and len(found) >= need) or (lines and not _young(lines[-1], query)):
+            break
+    return found, top + 1, query.everything and top >= first
+
+
+def _young(line: EventLine, query: EventQuery) -> bool:
+    return query.hours_back is None or line.ts >= rfc3339(time.time() - query.hours_back * HOUR_S)
+
+
+def line_of(stored: StoredLike) -> EventLine:
+    """One event as it is shown. One that is of no known class is `info` and its subject is its summary."""
+    actor, fact, subject = address_of(stored.subject)
+    payload = _payload(stored.body)
+    kind = known_events().get(subject)
+    moment = rfc3339(stored.at)
+    name = f"{subject.split('.')[2]}.{fact}"
+    return EventLine(
+        id=stored.sequence,
+        ts=moment,
+        type=name,
+        severity=kind.severity if kind else "info",
+        module=actor,
+        correlation_id=stored.headers.get(calls.CORRELATION, ""),
+        summary=_summary(kind, payload, stored.subject),
+        payload=payload,
+        timestamp=moment,
+        event_type=name,
+        details=payload,
+    )
+
+
+def address_of(subject: str) -> tuple[str, str, str]:
+    """(actor, fact, subject of the class) of an event's subject; a power event has its actor as the last token."""
+    parts = subject.split(".")
+    if subject.startswith(POWER) and len(parts) >= 5:
+        return parts[4], parts[3], ".".join(parts[:4])
+    return (parts[2] if len(parts) > 2 else ""), ".".join(parts[3:]), subject
+
+
+@cache
+def known_events() -> Mapping[str, type[Event]]:
+    """Every event class of the built-in schemas by its subject."""
+    for module in pkgutil.iter_modules(schemas.__path__):
+        importlib.import_module(f"schemas.{module.name}")
+    return {kind.subject: kind for kind in _below(Event) if "subject" in kind.__dict__}
+
+
+def _below(kind: type[Event]) -> Iterator[type[Event]]:
+    for one in kind.__subclasses__():
+        yield one
+        yield from _below(one)
+
+
+def _summary(kind: type[Event] | None, payload: Any, subject: str) -> str:
+    if kind is None:
+        return subject
+    try:
+        return kind.model_validate(payload).told()
+    except (ValidationError, KeyError, IndexError, ValueError):
+        return subject  # published plain, with other fields than its class has
+
+
+def _payload(body: bytes) -> Any:
+    try:
+        return json.loads(body) if body else {}
+    except ValueError:
+        return {"text": body.decode(errors="replace")[:TEXT_MOST]}

@@ -1,0 +1,154 @@
+"""One request and all that its answer needs: who asks, in which conversation, and the way to the bus."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from bus import call as calls
+from bus.call import Call
+from gateway.http.guard import ANYONE, Caller
+from gateway.http.parts import Answered, Parts
+from schemas.errors import Failure
+from schemas.message import Message, Request
+
+if TYPE_CHECKING:
+    from gateway.http.frames import Frames
+    from gateway.http.routes import Route
+
+CORRELATION = "X-Correlation-Id"
+WAKE = "X-Vx11-Wake-Ms"
+EVENT_STREAM = "text/event-stream"
+REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+"""What an Idempotency-Key may be."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """Made for each request by the handler, given to what composes the answer."""
+
+    parts: Parts
+    request: web.Request
+    route: Route
+    call: Call
+    caller: Caller = ANYONE
+    body: bytes = b""
+    wake_ms: int = 0
+    begun: Frames | None = None
+    """The event stream, once the answer has begun as one."""
+
+    @property
+    def correlation_id(self) -> str:
+        return self.call.correlation_id
+
+    def honour(self, correlation_id: str | None) -> None:
+        """Take over the conversation that the body names, unless the header named one already."""
+        told = calls.CORRELATION_FORM.fullmatch(self.request.headers.get(CORRELATION, ""))
+        if not told and correlation_id and calls.CORRELATION_FORM.fullmatch(correlation_id):
+            self.call = replace(self.call, correlation_id=correlation_id)
+            calls.current.set(self.call)
+
+    def headers(self, *, passive: bool = False) -> dict[str, str]:
+        """For a message to the bus: who asks. The conversation is added by the bus itself."""
+        made = {calls.CALLER: self.caller.id, calls.SCOPES: " ".join(sorted(self.caller.scopes))}
+        if passive:
+            made[calls.PASSIVE] = "1"
+        return made
+
+    @property
+    def request_id(self) -> str:
+        """The client's Idempotency-Key, or empty. Raises Failure("invalid")."""
+        key = self.request.headers.get("Idempotency-Key", "")
+        if key and not REQUEST_ID.fullmatch(key):
+            raise Failure("invalid", "an Idempotency-Key has 1 to 128 visible ASCII characters", field="Idempotency-Key")
+        return key
+
+    async def ask(
+        self, subject: str, body: bytes, *, timeout: float, idempotent: bool = False, passive: bool = False
+    ) -> Answered:
+        """One request, its answer untouched. Raises Failure."""
+        try:
+            answer = await self.parts.bus.ask(
+                subject,
+                body,
+                timeout=timeout,
+                idempotent=idempotent,
+                request_id=self.request_id,
+                headers=self.headers(passive=passive),
+            )
+        except Failure as failure:
+            self.note_wake(failure.details.get("wake_ms"))
+            raise
+        self.note_wake(answer.headers.get(calls.WAKE_MS))
+        return answer
+
+    async def send(self, message: Request[Any]) -> Answered:
+        kind = type(message)
+        body = message.model_dump_json(by_alias=True).encode()
+        return await self.ask(kind.subject, body, timeout=kind.timeout, idempotent=kind.idempotent, passive=kind.passive)
+
+    async def reply(self, message: Request[Any]) -> Message:
+        """The reply as its class."""
+        answer = await self.send(message)
+        return type(message).reply_type().model_validate_json(answer.body)
+
+    async def ask_stream(self, subject: str, body: bytes, *, timeout: float) -> AsyncGenerator[Answered, None]:
+        """The frames of a streamed answer. Raises Failure, also in the middle."""
+        frames = self.parts.bus.ask_stream(subject, body, timeout=timeout, request_id=self.request_id, headers=self.headers())
+        try:
+            async for frame in frames:
+                self.note_wake(frame.headers.get(calls.WAKE_MS))
+                yield frame
+        except Failure as failure:
+            self.note_wake(failure.details.get("wake_ms"))
+            raise
+        finally:
+            if isinstance(frames, AsyncGenerator):  # whoever stops listening early lets go of the answer at once
+                await frames.aclose()
+
+    def note_wake(self, told: object) -> None:
+        """Remember how long this request waited for somebody to wake."""
+        text = str(told) if told is not None else ""
+        self.wake_ms = max(self.wake_ms, calls.milliseconds(text))
+
+    def stamp(self, response: web.StreamResponse) -> None:
+        """The headers that every answer carries."""
+        response.headers[CORRELATION] = self.call.correlation_id
+        response.headers["traceparent"] = self.call.traceparent
+        if self.wake_ms:
+            response.headers[WAKE] = str(self.wake_ms)
+        if self.parts.stopping.is_set() or not self.request.content.is_eof():
+            response.force_close()  # no more requests on this connection: we are leaving, or its body is still coming
+
+    def wants_stream(self) -> bool:
+        return EVENT_STREAM in self.request.headers.get("Accept", "")
+
+    def give_place_back(self) -> None:
+        """An event stream does so at once, all others at their end."""
+        if (task := asyncio.current_task()) is not None:
+            self.parts.places.leave(task)
+
+
+def call_of(headers: Mapping[str, str]) -> Call:
+    """The conversation and a new span of the trace that the headers tell of; made up where they tell of none."""
+    told = headers.get(CORRELATION, "")
+    parent = headers.get("traceparent", "")
+    known = calls.TRACEPARENT_FORM.fullmatch(parent)
+    return Call(
+        told if calls.CORRELATION_FORM.fullmatch(told) else calls.new_correlation_id(),
+        calls.child_of(parent) if known else calls.new_traceparent(),
+        headers.get("tracestate", "") if known else "",
+    )
+
+
+def address_of(request: web.Request, proxies: frozenset[str]) -> str:
+    """Where the request comes from; what a trusted proxy says of it is believed."""
+    peer = request.remote or ""
+    if peer in proxies and (told := request.headers.get("X-Forwarded-For", "")):
+        return told.rsplit(",", 1)[-1].strip()
+    return peer

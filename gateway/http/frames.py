@@ -1,0 +1,48 @@
+"""A response of server-sent events, written frame by frame."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from aiohttp import web
+
+from gateway.http.answer import COMMON, failure_document
+from gateway.http.exchange import EVENT_STREAM, Exchange
+from schemas.errors import Failure
+
+
+class Frames:
+    """Every method raises ConnectionError when the reader has gone, or has taken nothing for `write_s`."""
+
+    def __init__(self, x: Exchange) -> None:
+        self._x = x
+        self._write_s = x.parts.settings.write_s
+        self.response = web.StreamResponse(headers={**COMMON, "Content-Type": EVENT_STREAM, "X-Accel-Buffering": "no"})
+
+    async def open(self) -> None:
+        """Send the head. From here on every failure is the event `error`."""
+        self._x.begun = self
+        self._x.stamp(self.response)
+        await self.response.prepare(self._x.request)
+
+    async def event(self, name: str, data: bytes, *, ident: str = "") -> None:
+        """One event, unnamed (`onmessage`) without a name; `data` is one JSON document."""
+        head = (f"id: {ident}\n" if ident else "") + (f"event: {name}\n" if name else "")
+        lines = data.replace(b"\r", b"").replace(b"\n", b"\ndata: ")
+        await self._write(f"{head}data: ".encode() + lines + b"\n\n")
+
+    async def comment(self, text: str) -> None:
+        await self._write(f": {text}\n\n".encode())
+
+    async def failure(self, failure: Failure) -> None:
+        document = failure_document(failure, self._x.correlation_id)
+        await self.event("error", json.dumps(document, default=str).encode())
+
+    async def _write(self, data: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._write_s):
+                await self.response.write(data)
+        except TimeoutError:
+            self.response.force_close()
+            raise ConnectionError("the reader takes nothing") from None

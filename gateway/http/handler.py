@@ -1,0 +1,138 @@
+"""The one handler: it lets a request in, asks for its answer, and gives every outcome its HTTP form."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from bus import call as calls
+from gateway.http import body, guard
+from gateway.http.answer import failure_response, json_response
+from gateway.http.exchange import Exchange, address_of, call_of
+from gateway.http.guard import ANYONE, OPERATOR, Caller
+from gateway.http.parts import Parts
+from schemas.errors import Failure
+
+if TYPE_CHECKING:
+    from gateway.http.routes import Route
+
+log = logging.getLogger("vx11.gateway")
+
+Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+WITH_BODY = frozenset({"POST", "PUT"})
+
+
+def public(parts: Parts, route: Route) -> Handle:
+    """The handler of a route at the entrypoint."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await _handled(parts, route, request, _admit_public)
+
+    return handle
+
+
+def control(parts: Parts, route: Route) -> Handle:
+    """The handler of a route at the loopback alias: looks need no token there."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await _handled(parts, route, request, _admit_control)
+
+    return handle
+
+
+async def _handled(
+    parts: Parts, route: Route, request: web.Request, admit: Callable[[Exchange], Awaitable[Caller]]
+) -> web.StreamResponse:
+    began = parts.meter.clock()
+    x = Exchange(parts, request, route, call_of(request.headers))
+    calls.current.set(x.call)
+    response: web.StreamResponse
+    try:
+        response = await _answered(x, admit)
+    except Failure as failure:
+        response = await _told(x, failure)
+    except ConnectionError:
+        if x.begun is None:
+            raise
+        response = x.begun.response  # the reader has gone
+    except asyncio.CancelledError:
+        if not parts.places.cut:
+            raise
+        response = await _told(x, _cut_off())
+    except Exception:
+        log.exception("%s %s failed, correlation id %s", request.method, route.path, x.correlation_id)
+        response = await _told(x, Failure("internal", "something went wrong inside the gateway"))
+    finally:
+        x.give_place_back()
+    if not response.prepared:
+        x.stamp(response)
+    if x.wake_ms:
+        parts.meter.woke(x.wake_ms)
+    parts.meter.done(route.name, request.method, response.status, began)
+    return response
+
+
+async def _told(x: Exchange, failure: Failure) -> web.StreamResponse:
+    """The failure as the answer, or, when that has begun as an event stream, as its last event."""
+    if x.begun is None:
+        return failure_response(failure, x.correlation_id)
+    try:
+        await x.begun.failure(failure)
+    except ConnectionError as error:
+        log.debug("nobody is there to be told of %s: %s", failure, error)
+    return x.begun.response
+
+
+def _cut_off() -> Failure:
+    """The gateway stops and has cancelled this request: its client is still to be told."""
+    if (task := asyncio.current_task()) is not None:
+        task.uncancel()
+    return Failure("cancelled", "the gateway stopped before the answer came; it may have been carried out")
+
+
+async def _answered(x: Exchange, admit: Callable[[Exchange], Awaitable[Caller]]) -> web.StreamResponse:
+    try:
+        x.caller = await admit(x)
+        key = x.caller.id or address_of(x.request, x.parts.settings.proxies)
+        x.parts.rates.take(key, x.parts.meter.clock())
+        if (task := asyncio.current_task()) is not None:
+            x.parts.places.enter(task)
+    except Failure as failure:
+        x.parts.meter.refused[failure.code] += 1
+        raise
+    if x.request.method in WITH_BODY and not x.body:
+        x.body = await body.read(x.request, x.parts.settings)
+    answer = await x.route.compose(x)
+    return json_response(answer) if isinstance(answer, (bytes, BaseModel)) else answer
+
+
+async def _admit_public(x: Exchange) -> Caller:
+    return ANYONE if x.route.is_open else _by_token(x)
+
+
+async def _admit_control(x: Exchange) -> Caller:
+    guard.near(x.request.headers.get("Host", ""), x.request.headers.getall("Origin", ()))
+    if x.route.is_open or x.request.method == "GET":
+        return ANYONE
+    if x.route.only_looks is not None:
+        x.body = await body.read(x.request, x.parts.settings)
+        if x.route.only_looks(x.body):
+            return ANYONE
+    return _by_token(x)
+
+
+def _by_token(x: Exchange) -> Caller:
+    headers = x.request.headers
+    if not x.parts.guarded:
+        guard.near(headers.get("Host", ""), headers.getall("Origin", ()), own_pages=True)
+        return OPERATOR
+    text = guard.presented(headers.getall("X-VX11-Token", ()), headers.getall("Authorization", ()))
+    caller = guard.admitted(text, x.parts.keys.find, time.time())
+    caller.needs(x.route.scope)
+    return caller

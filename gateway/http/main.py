@@ -1,0 +1,48 @@
+"""The gateway's process: connect, open the doors, serve until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+
+from bus.cache import open_cache
+from bus.client import Bus
+from bus.eventlog import EventLog
+from bus.settings import Settings
+from gateway.http.app import make_parts
+from gateway.http.server import Bound, new_loop
+from gateway.http.server import run as serve
+from gateway.http.settings import HttpSettings, Misconfigured
+
+log = logging.getLogger("vx11.gateway")
+
+
+def run(settings: Settings, url: str) -> int:
+    """The process; returns its exit code, 78 when its settings cannot be."""
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(_main(settings, url))
+
+
+async def _main(settings: Settings, url: str) -> int:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    seed = settings.seed_file("gateway")
+    try:
+        told = HttpSettings.read(settings)
+        async with (
+            Bus.connect(
+                url, user="gateway", seed=seed if seed.exists() else None, name="tentaculo_link",
+                actor="tentaculo_link", fast=True, buffered=False,
+            ) as bus,
+            open_cache(settings.get("VX11_REDIS_URL")) as cache,
+        ):  # fmt: skip
+            await serve(make_parts(bus, cache, EventLog(bus), told), stop, ready=_ready)
+    except Misconfigured as error:
+        log.error("%s", error)
+        return error.exit_code
+    return 0
+
+
+def _ready(bound: Bound) -> None:
+    log.info("open at %s, control plane at %s", bound.public, bound.control)

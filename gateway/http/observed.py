@@ -1,0 +1,142 @@
+"""What was seen of the actors, when, and by whom. Looking wakes nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from gateway.http.parts import BusLike, CacheLike
+from gateway.moment import rfc3339
+from schemas.errors import Failure
+from schemas.madre import ActorList, ActorStatus, ListActors, Window
+
+Health = Literal["up", "down", "unknown"]
+
+FRESH_S = 0.25
+"""One look serves all who ask within."""
+LOOK_S = 0.5
+"""madre and redis answer within, or count as down."""
+CORE = ("madre", "redis", "tentaculo_link")
+"""The three that are always awake."""
+_AWAKE = frozenset({"handover", "active", "draining"})
+_ASLEEP = frozenset({"dormant", "waking", "failed"})
+
+
+class Seen(NamedTuple):
+    """The health of one of the three. `last_seen`: when it last was up, empty if never."""
+
+    state: Health
+    observed_at: str
+    reason: str = ""
+    last_seen: str = ""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at everything. While madre does not answer, `actors` are the last known ones, and `known` is False."""
+
+    at: float
+    core: dict[str, Seen]
+    actors: tuple[ActorStatus, ...] = ()
+    actors_at: str = ""
+    known: bool = False
+    policy: str = "unknown"
+    mode: str = "unknown"
+    windows: tuple[Window, ...] = ()
+
+    @property
+    def observed_at(self) -> str:
+        return rfc3339(self.at)
+
+    def health(self, actor: ActorStatus) -> Health:
+        if not self.known or actor.state not in _AWAKE | _ASLEEP:
+            return "unknown"
+        return "up" if actor.state in _AWAKE else "down"
+
+    def seen_at(self, actor: ActorStatus) -> str:
+        return actor.observed_at or self.actors_at
+
+    def find(self, name: str) -> ActorStatus | None:
+        return next((actor for actor in self.actors if actor.name == name), None)
+
+    @property
+    def status(self) -> Literal["ok", "degraded", "down"]:
+        """down: nobody decides; degraded: something else that should be well is not."""
+        if self.core["madre"].state != "up":
+            return "down"
+        failed = any(actor.state == "failed" for actor in self.actors)
+        return "degraded" if failed or any(seen.state != "up" for seen in self.core.values()) else "ok"
+
+
+class Observed:
+    """Looks at most every FRESH_S, once for all who ask at the same time."""
+
+    def __init__(self, bus: BusLike, cache: CacheLike) -> None:
+        self._bus = bus
+        self._cache = cache
+        self._last: Look | None = None
+        self._until = 0.0
+        self._looking: asyncio.Task[Look] | None = None
+
+    async def look(self) -> Look:
+        if self._last is not None and time.monotonic() < self._until:
+            return self._last
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look())
+            self._looking.add_done_callback(self._looked)
+        return await asyncio.shield(self._looking)
+
+    async def aclose(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait({self._looking})
+
+    def _looked(self, task: asyncio.Task[Look]) -> None:
+        self._looking = None
+        if not task.cancelled() and task.exception() is None:
+            self._last = task.result()
+            self._until = time.monotonic() + FRESH_S
+
+    async def _look(self) -> Look:
+        (madre, listed), redis = await asyncio.gather(self._madre(), self._redis())
+        now = time.time()
+        core = {"madre": madre, "redis": redis, "tentaculo_link": Seen("up", rfc3339(now), "", rfc3339(now))}
+        if listed is None:
+            return replace(
+                self._last or Look(now, core),
+                at=now,
+                core=core,
+                known=False,
+                policy="unknown",
+                mode="unknown",
+                windows=(),
+            )
+        actors = tuple(actor for actor in listed.actors if actor.name not in CORE)
+        return Look(now, core, actors, rfc3339(now), True, listed.policy, listed.mode, tuple(listed.windows))
+
+    async def _madre(self) -> tuple[Seen, ActorList | None]:
+        if not self._bus.connected:
+            return self._not_seen("madre", "unknown", "there is no connection to the bus just now"), None
+        try:
+            listed = await self._bus.request(ListActors(), timeout=LOOK_S)
+        except Failure as failure:
+            return self._not_seen("madre", "down", f"no answer within {LOOK_S:g} s ({failure.code})"), None
+        now = rfc3339(time.time())
+        return Seen("up", now, "", now), listed
+
+    async def _redis(self) -> Seen:
+        try:
+            async with asyncio.timeout(LOOK_S):
+                await self._cache.ping()
+        except TimeoutError:
+            return self._not_seen("redis", "down", f"no answer within {LOOK_S:g} s")
+        except Failure as failure:
+            return self._not_seen("redis", "down", failure.message)
+        now = rfc3339(time.time())
+        return Seen("up", now, "", now)
+
+    def _not_seen(self, name: str, state: Health, reason: str) -> Seen:
+        last = self._last.core[name].last_seen if self._last else ""
+        return Seen(state, rfc3339(time.time()), reason, last)

@@ -1,0 +1,1 @@
+"""The actor that torture and the tests wake, put to sleep and kill."""

@@ -1,0 +1,66 @@
+"""echo: answers what it is asked, and writes each execution to a file before it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+
+from bus import Actor, Bus, Call, Settings
+from echo.schema import AskSelf, Count, Crash, Echo, EchoAgain, Echoed, Piece
+
+actor = Actor("echo", summary="answers what it is asked", concurrency=2_000, queue=10_000)
+
+
+class Sink:
+    """One line per execution: number, process, when it started, until when it was allowed to (0: no deadline)."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600) if path else -1
+
+    def write(self, n: int, call: Call) -> None:
+        if self._fd >= 0:
+            os.write(self._fd, f"{n} {os.getpid()} {time.time():.6f} {call.deadline:.3f}\n".encode())
+
+
+@actor.resource
+async def sink(settings: Settings) -> AsyncIterator[Sink]:
+    yield Sink(settings.get("VX11_TORTURE_SINK"))
+
+
+@actor.handles
+async def echo(request: Echo, sink: Sink, call: Call) -> Echoed:
+    sink.write(request.n, call)
+    if request.seconds:
+        await asyncio.sleep(request.seconds)
+    return Echoed(n=request.n, pid=os.getpid())
+
+
+@actor.handles
+async def echo_again(request: EchoAgain, sink: Sink, call: Call) -> Echoed:
+    sink.write(request.n, call)
+    if request.seconds:
+        await asyncio.sleep(request.seconds)
+    return Echoed(n=request.n, pid=os.getpid())
+
+
+@actor.handles
+async def count(request: Count) -> AsyncIterator[Piece | Echoed]:
+    for i in range(request.n):
+        await asyncio.sleep(request.seconds)
+        yield Piece(i=i)
+    yield Echoed(n=request.n, pid=os.getpid())
+
+
+@actor.handles
+async def ask_self(request: AskSelf, bus: Bus) -> Echoed:
+    await asyncio.sleep(request.seconds)
+    if request.depth:
+        return await bus.request(AskSelf(depth=request.depth - 1, seconds=request.seconds))
+    return Echoed(n=0, pid=os.getpid())
+
+
+@actor.handles
+async def crash(request: Crash) -> Echoed:
+    os._exit(9)

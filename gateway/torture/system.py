@@ -1,0 +1,90 @@
+"""A scratch system of one's own: servers, madre and host in a temporary home, as a child process that is always ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bus.loading import TREE
+from bus.supervisor import read_run_file
+from schemas.errors import Failure
+
+READY_S = 20.0
+STOP_S = 40.0
+ACTORS = Path(__file__).parent / "actors"
+
+
+class System:
+    """`home`, and what run.json says of the processes in it."""
+
+    def __init__(self, home: Path, process: subprocess.Popen[bytes]) -> None:
+        self.home = home
+        self.process = process
+
+    def document(self) -> dict[str, Any]:
+        """run.json as it is now. Raises Failure when the system is down."""
+        found = read_run_file(self.home / "run.json")
+        if found is None:
+            raise Failure("unavailable", f"the system in {self.home} is down; {self.home}/logs says why")
+        return found
+
+    @property
+    def url(self) -> str:
+        return str(self.document()["nats_url"])
+
+    def pid(self, name: str) -> int:
+        return int(self.document()["pids"][name]["pid"])
+
+    def seed(self, user: str) -> Path:
+        return self.home / "nats" / f"{user}.nk"
+
+
+@contextmanager
+def scratch(home: Path, *, services: str = "madre,host", variables: Mapping[str, str] | None = None) -> Iterator[System]:
+    """Start and, whatever happens, stop. Ports are free ones, so that nothing else is disturbed."""
+    home.mkdir(parents=True, exist_ok=True)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("VX11_")}
+    made = {"VX11_HOME": str(home), "VX11_ACTORS_PATH": str(ACTORS), "VX11_NATS_PORT": "0", "VX11_REDIS_PORT": "0"}
+    environment = {**kept, **made, "VX11_SERVICES": services, **(variables or {})}
+    with (home / "supervisor.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bus"], cwd=TREE, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    try:
+        system = System(home, process)
+        _wait_ready(system)
+        yield system
+    finally:
+        _stop(process)
+
+
+def _wait_ready(system: System) -> None:
+    end = time.monotonic() + READY_S
+    while read_run_file(system.home / "run.json") is None:
+        if system.process.poll() is not None or time.monotonic() > end:
+            text = (system.home / "supervisor.log").read_text()[-2_000:]
+            raise Failure("unavailable", f"the scratch system did not start: {text}")
+        time.sleep(0.01)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def describe(system: System) -> str:
+    """For a report: the processes by name and pid."""
+    return json.dumps({name: entry["pid"] for name, entry in system.document()["pids"].items()})

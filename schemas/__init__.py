@@ -1,0 +1,1 @@
+"""What is said on the bus: immutable messages, each with its one address."""

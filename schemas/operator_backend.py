@@ -1,0 +1,111 @@
+"""What a human operator may ask: chat and its sessions."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from schemas.message import Message, Nothing, Request, Streamed
+
+MESSAGE_MAX_CHARS = 4_000
+
+
+class ChatChunk(Message):
+    """A piece of the answer's text. `restart`: what was said so far was cut off and is replaced from here."""
+
+    text: str
+    restart: bool = False
+
+
+class ChatReply(Message):
+    """`degraded`: switch did not answer; `fallback_source` and `reason` say who did and why. `latency_ms`: milliseconds."""
+
+    response: str
+    model_used: str
+    model: str
+    provider: str
+    latency_ms: float
+    correlation_id: str
+    session_id: str
+    message_id: str
+    status: Literal["ok", "degraded"]
+    degraded: bool
+    fallback_source: str | None = None
+    reason: str | None = None
+    history: Literal["stored", "unavailable"] = "stored"
+
+
+class Chat(Streamed[ChatChunk, ChatReply]):
+    """Answer a message in a session: switch first, madre when switch cannot."""
+
+    subject: ClassVar = "vx11.operator_backend.chat"
+    timeout: ClassVar = 60.0
+    scope: ClassVar = "chat"
+
+    message: str = Field(min_length=1, max_length=MESSAGE_MAX_CHARS)
+    session_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    user_id: str | None = Field(default=None, max_length=128)
+    metadata: dict[str, Any] = {}
+    context: dict[str, Any] = {}
+
+
+class SessionLine(Message):
+    message_id: str
+    role: Literal["user", "assistant"]
+    text: str
+    at: str
+    provider: str = ""
+    model: str = ""
+
+
+class SessionSummary(Message):
+    session_id: str
+    title: str
+    messages: int
+    updated_at: str
+
+
+class Session(Message):
+    session_id: str
+    title: str
+    lines: list[SessionLine]
+
+
+class SessionList(Message):
+    sessions: list[SessionSummary]
+    total: int
+
+
+class ListSessions(Request[SessionList]):
+    subject: ClassVar = "vx11.operator_backend.list_sessions"
+    idempotent: ClassVar = True
+    scope: ClassVar = "chat"
+
+    limit: int = Field(default=50, ge=1, le=500)
+    offset: int = Field(default=0, ge=0)
+
+
+class GetSession(Request[Session]):
+    subject: ClassVar = "vx11.operator_backend.get_session"
+    idempotent: ClassVar = True
+    scope: ClassVar = "chat"
+
+    session_id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+
+
+class RenameSession(Request[SessionSummary]):
+    subject: ClassVar = "vx11.operator_backend.rename_session"
+    idempotent: ClassVar = True
+    scope: ClassVar = "chat"
+
+    session_id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    title: str = Field(min_length=1, max_length=200)
+
+
+class DeleteSession(Request[Nothing]):
+    subject: ClassVar = "vx11.operator_backend.delete_session"
+    idempotent: ClassVar = True
+    scope: ClassVar = "chat"
+
+    session_id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")

@@ -1,0 +1,42 @@
+"""Asking a scripted server through the HTTP client alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import pytest
+
+from actors.switch.dialect import Piece
+from actors.switch.endpoint import Endpoint, opened
+from actors.switch.failure import ProviderFailed
+from actors.switch.patience import Limits
+from actors.switch.providers import Provider
+from schemas.switch import Chat, Turn
+from tests.switch.scripted import (
+    Script,
+    scripted,
+)
+
+HELLO = Chat(messages=[Turn(role="user", content="¡hola! 🦑")])
+PATIENT = Limits()
+SHORT = Limits(connect=0.2, first_token=0.3, stall=0.3, tail=0.1)
+
+
+async def pieces(url: str, *, limits: Limits = PATIENT, key: str = "", seconds: float = 30.0) -> list[Piece]:
+    """All pieces that say something or end the answer."""
+    provider = Provider("test", url, "m", key=key)
+    async with opened(limits) as endpoint, aclosing(stream(endpoint, provider, seconds)) as told:
+        return [piece async for piece in told if piece != Piece()]
+
+
+def stream(endpoint: Endpoint, provider: Provider, seconds: float = 30.0) -> AsyncGenerator[Piece, None]:
+    return endpoint.stream(provider, "m", HELLO, asyncio.get_running_loop().time() + seconds)
+
+
+async def failure(script: Script, *, limits: Limits = PATIENT, key: str = "", seconds: float = 30.0) -> ProviderFailed:
+    async with scripted(script) as server:
+        with pytest.raises(ProviderFailed) as failed:
+            await pieces(server.url, limits=limits, key=key, seconds=seconds)
+    return failed.value

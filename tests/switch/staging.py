@@ -1,0 +1,105 @@
+"""switch, awake, with scripted servers for its providers; its handlers are called as they are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from actors.switch import actor as switch
+from actors.switch.board import Board
+from actors.switch.endpoint import opened
+from actors.switch.patience import Limits
+from bus import Bus, Settings
+from bus.call import call_from
+from schemas.errors import Failure
+from schemas.message import Event
+from schemas.switch import (
+    Chat,
+    ListProviders,
+    ModelChunk,
+    ModelFailed,
+    ModelReply,
+    ProviderStatus,
+    Turn,
+)
+from tests.switch.scripted import (
+    Script,
+    Server,
+    scripted,
+)
+
+HELLO = Chat(messages=[Turn(role="user", content="tell me the secret plan")])
+FEW_SECONDS = Limits(connect=1.0, first_token=0.5, stall=0.5, tail=0.1)
+Answer = AsyncGenerator[ModelChunk | ModelReply, None]
+NOBODY = {"OLLAMA_HOST": "127.0.0.1:9"}
+"""An Ollama of the machine that runs the tests is none of their business."""
+
+
+@dataclass
+class Told:
+    """The bus as far as switch uses it: it hears what is told."""
+
+    events: list[Event] = field(default_factory=list)
+
+    def tell(self, event: Event) -> None:
+        self.events.append(event)
+
+
+@dataclass
+class Stage:
+    """switch, awake, with the scripted servers that it is configured for, in their order."""
+
+    board: Board
+    servers: list[Server]
+    bus: Told
+    time: list[float]
+
+    def ask(self, request: Chat = HELLO, *, seconds: float | None = None) -> Answer:
+        deadline = {} if seconds is None else {"vx11-deadline": str(int((time.time() + seconds) * 1000))}
+        return cast(Answer, switch.chat(request, self.board, cast(Bus, self.bus), call_from(deadline)))
+
+    async def reply(self, request: Chat = HELLO) -> ModelReply:
+        *_, last = [part async for part in self.ask(request)]
+        assert isinstance(last, ModelReply)
+        return last
+
+    async def failure(self, request: Chat = HELLO, *, seconds: float | None = None) -> Failure:
+        with pytest.raises(Failure) as failed:
+            _ = [part async for part in self.ask(request, seconds=seconds)]
+        return failed.value
+
+    async def status(self) -> dict[str, ProviderStatus]:
+        listed = await switch.list_providers(ListProviders(), self.board)
+        return {provider.name: provider for provider in listed.providers}
+
+    @property
+    def asked(self) -> list[int]:
+        """How many requests each server has seen."""
+        return [len(server.asked) for server in self.servers]
+
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        told = [event for event in self.bus.events if isinstance(event, ModelFailed)]
+        assert len(told) == len(self.bus.events)
+        return [(event.provider, event.reason) for event in told]
+
+
+@asynccontextmanager
+async def stage(home: Path, *scripts: Script | list[Script], limits: Limits = FEW_SECONDS) -> AsyncIterator[Stage]:
+    """Providers p0, p1, ... with models m0, m1, ..., one for each script (or list: one for each request)."""
+    async with AsyncExitStack() as stack:
+        servers = []
+        for script in scripts:
+            each = script if isinstance(script, list) else [script]
+            servers.append(await stack.enter_async_context(scripted(*each)))
+        tables = [f'[p{n}]\nurl = "{server.url}"\nmodel = "m{n}"\n' for n, server in enumerate(servers)]
+        (home / "providers.toml").write_text("".join(tables))
+        clock = [1_000.0]
+        endpoint = await stack.enter_async_context(opened(limits))
+        yield Stage(Board(Settings(home, NOBODY), endpoint, lambda: clock[0]), servers, Told(), clock)
