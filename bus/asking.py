@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bus import call
 from schemas.errors import Failure
@@ -33,7 +33,8 @@ class Asking:
     chunks: int = 0
     """Frames of a streamed answer that have arrived."""
     run: str = ""
-    settled: bool = field(default=False)
+    out: bool = True
+    """Somebody may have it: it was sent, and the server has not said that nobody listens."""
 
     @property
     def actor(self) -> str:
@@ -44,6 +45,7 @@ class Asking:
         """Seconds until it is asked again: it was surely not executed."""
         pause = min(NOBODY_FIRST_S * 2.0**self.nobody, NOBODY_MOST_S)
         self.nobody += 1
+        self.out = False
         return min(pause, max(0.0, self.deadline - now))
 
     def lost_sight(self, *, crash: bool) -> Failure | None:

@@ -296,7 +296,7 @@ class Bus:
             heard(msg)
             return
         pause = asking.nobody_listens(time.time())
-        if asking.nobody == UNKNOWN_ACTOR_AFTER:
+        if asking.nobody % UNKNOWN_ACTOR_AFTER == 0:
             asyncio.get_running_loop().create_task(self._check_exists(token, asking.actor))
         asyncio.get_running_loop().call_later(pause, self._send_again, token)
 
@@ -316,6 +316,7 @@ class Bus:
         if (entry := self._asked.get(token)) is None:
             return
         asking, heard = entry
+        asking.out = True
         try:
             self.wire.send(asking.subject, asking.body, reply=f"{self.wire.inbox}.{token}", headers=asking.headers)
         except Failure as failure:
@@ -342,8 +343,8 @@ class Bus:
 
     def _ask_again(self, concerns: Callable[[Asking], bool], *, crash: bool) -> None:
         for token, (asking, heard) in list(self._asked.items()):
-            if not concerns(asking):
-                continue
+            if not asking.out or not concerns(asking):
+                continue  # what nobody has is sent again plainly, in its time
             if not crash and asking.chunks:
                 continue  # frames are numbered: a gap will show itself
             if failure := asking.lost_sight(crash=crash):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import platform
@@ -23,6 +24,7 @@ from bus.wire import Msg
 from bus.zygote import fork_zygote
 from schemas.card import Card
 from schemas.errors import Failure
+from schemas.madre import Sleep
 from schemas.power import Exited, Waking
 
 log = logging.getLogger("vx11.host")
@@ -30,7 +32,11 @@ log = logging.getLogger("vx11.host")
 LOOK_S = 0.25
 """Between two looks at the source files: an edit is noticed within this time."""
 KNOWN_MOST = 1_000
+DRAIN_S = 50.0
+"""When the host stops its instances may finish for so long; the supervisor waits a little longer."""
 REGISTER_AGAIN_S = 0.5
+LIGHT_BYTES = 8 * 1024 * 1024
+"""An actor whose import grows a process by more is imported only by its own instances."""
 
 
 @dataclass
@@ -48,6 +54,8 @@ class Source:
 
     card: dict[str, Any]
     stamps: dict[Path, int] = field(default_factory=dict)
+    light: bool = False
+    """Importing it costs little memory, so that spares may do so in advance."""
 
 
 class Host:
@@ -64,10 +72,12 @@ class Host:
         self._sources: dict[str, Source] = {}
         self._asked_cards: set[str] = set()
         self._lost = asyncio.Event()
+        self._ended = asyncio.Event()
+        """An instance has ended."""
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Until `stop`, or until the zygote is gone: then this process must end and be started afresh."""
-        await self._bus.listen("vx11.events.power.activate.*", self._heard_activate, queue="hosts")
+        activations = await self._bus.listen("vx11.events.power.activate.*", self._heard_activate, queue="hosts")
         await self._bus.listen("vx11.host.*.*", self._heard_order)
         await self._bus.wire.barrier()
         self._zygote.setblocking(False)
@@ -76,11 +86,29 @@ class Host:
         waits = [asyncio.create_task(stop.wait()), asyncio.create_task(self._lost.wait())]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if not self._lost.is_set():
+                await self._bus.wire.leave(activations)
+                await self._drain_all()
         finally:
             for task in (reading, looking, *waits):
                 task.cancel()
         if self._lost.is_set() and not stop.is_set():
             raise Failure("crashed", "the zygote is gone")
+
+    async def _drain_all(self) -> None:
+        """Let every instance finish its work and leave; what is left after DRAIN_S ends with the zygote."""
+        alive = [run for run in self._runs.values() if run.code is None]
+        for run in alive:
+            sleep = Sleep(name=run.start.actor, reason="its host stops", recall=False)
+            self._bus.wire.send(sleep.subject, sleep.model_dump_json().encode())
+        end = asyncio.get_running_loop().time() + DRAIN_S
+        while left := [run.start.actor for run in alive if run.code is None]:
+            if asyncio.get_running_loop().time() > end:
+                log.warning("cut off after %g s: %s", DRAIN_S, ", ".join(left))
+                return
+            self._ended.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), 1.0)
 
     def _heard_activate(self, msg: Msg) -> None:
         """Start the actor, once per activation id; a known id is told again what became of it."""
@@ -163,6 +191,7 @@ class Host:
         run.pid = told["pid"]
         if told["op"] == "exited":
             run.code = told["code"]
+            self._ended.set()
         self._tell(run)
 
     def _heard_card(self, told: dict[str, Any]) -> None:
@@ -170,9 +199,11 @@ class Host:
         self._asked_cards.discard(name)
         stamps = {Path(file): _stamp(Path(file)) for file in told["files"]}
         card = Card.model_validate(told["card"])
-        self._sources[name] = Source(card.model_dump(mode="json"), stamps)
+        self._sources[name] = Source(card.model_dump(mode="json"), stamps, told.get("grew", 0) < LIGHT_BYTES)
         if card.error:
             log.error("%s cannot be loaded: %s", name, card.error)
+        light = [n for n, source in sorted(self._sources.items()) if source.light and not source.card.get("error")]
+        self._command({"op": "preload", "names": light})
         asyncio.get_running_loop().create_task(self._register(self._sources[name].card))
 
     async def _register(self, card: dict[str, Any]) -> None:

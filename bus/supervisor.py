@@ -36,7 +36,7 @@ SERVICES = {
     "tentaculo_link": "gateway.http.main:run",
 }
 """What is forked, by name, so that this package imports neither actors nor gateway."""
-IMAGE = ("bus.client", "bus.instance", "bus.zygote", "schemas.power", "schemas.card", "schemas.madre")
+IMAGE = ("aiohttp", "bus.client", "bus.instance", "bus.zygote", "schemas.power", "schemas.card", "schemas.madre")
 """Imported once, before the forks share it."""
 STEADY_S = 5.0
 """A service that lived shorter than this died young."""
@@ -45,7 +45,7 @@ YOUNG_FREE = 5
 AGAIN_FIRST_S = 0.05
 AGAIN_MOST_S = 2.0
 LOOK_S = 0.2
-STOP_S = 20.0
+STOP_S = 60.0
 """Time for each service to finish its work before it is killed."""
 STOP_ORDER = ("tentaculo_link", "host", "madre")
 
@@ -74,6 +74,7 @@ class Supervisor:
     daemons: dict[str, Daemon] = field(default_factory=dict)
     stopping: bool = False
     nats_url: str = ""
+    started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"))
 
     def start(self) -> None:
         """Raises Failure: `conflict` when this home is in use, `unavailable` when a server does not start."""
@@ -190,7 +191,7 @@ class Supervisor:
         return {
             "version": VERSION,
             "supervisor": {"pid": os.getpid(), "born": started_at(os.getpid())},
-            "started_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "started_at": self.started_at,
             "nats_url": self.nats_url,
             "redis_url": self.settings.get("VX11_REDIS_URL"),
             "http_url": self._door("VX11_HTTP_BIND"),

@@ -118,23 +118,24 @@ class Wire(Client):
         Raises Failure("unavailable") when there is no server, Failure("forbidden") when it refuses the seed.
         """
         try:
-            await self.connect(
-                servers=[url],
-                name=name,
-                nkeys_seed_str=seed.read_text().strip() if seed else None,  # noqa: ASYNC240 - 58 bytes, once
-                inbox_prefix=inbox_prefix(user),
-                allow_reconnect=True,
-                max_reconnect_attempts=-1,
-                connect_timeout=CONNECT_S,
-                reconnect_time_wait=reconnect_s,  # type: ignore[arg-type]  # it goes to asyncio.sleep
-                ping_interval=PING_S,
-                max_outstanding_pings=PINGS_OUT,
-                pending_size=PENDING_BYTES if buffered else 0,
-                error_cb=self._told_error,
-                disconnected_cb=self._told_disconnected,
-                reconnected_cb=self._told_reconnected,
-                closed_cb=self._told_closed,
-            )
+            async with asyncio.timeout(CONNECT_S):  # nats-py would try for ever, the first time too
+                await self.connect(
+                    servers=[url],
+                    name=name,
+                    nkeys_seed_str=seed.read_text().strip() if seed else None,  # noqa: ASYNC240 - 58 bytes, once
+                    inbox_prefix=inbox_prefix(user),
+                    allow_reconnect=True,
+                    max_reconnect_attempts=-1,
+                    connect_timeout=CONNECT_S,
+                    reconnect_time_wait=reconnect_s,  # type: ignore[arg-type]  # it goes to asyncio.sleep
+                    ping_interval=PING_S,
+                    max_outstanding_pings=PINGS_OUT,
+                    pending_size=PENDING_BYTES if buffered else 0,
+                    error_cb=self._told_error,
+                    disconnected_cb=self._told_disconnected,
+                    reconnected_cb=self._told_reconnected,
+                    closed_cb=self._told_closed,
+                )
         except nats.errors.AuthorizationError as error:
             raise Failure("forbidden", f"the server at {url} refuses the user {user}: {error}") from error
         except (TimeoutError, OSError, nats.errors.Error) as error:

@@ -15,18 +15,23 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from bus.cards import card_of, loaded_files, version_of
 from bus.instance import BROKEN, Start, live
-from bus.loading import load_actor
+from bus.loading import TREE, load_actor
 from bus.process import close_others, die_with_parent, write_output_to
 from bus.settings import Settings
 
 LINE_BYTES = 1_048_576
+SPARE_DIED_S = 5.0
+"""After the death of a spare none is forked for so long."""
 PARK_AFTER_S = 0.05
 """A new spare is forked once it has been quiet for so long: not in the way of the wake that took the last one."""
 
@@ -44,6 +49,14 @@ class Zygote:
     """Read end of a pipe to the actor whose card comes through it, and what has come."""
     spare: tuple[int, int] | None = None
     """Pid of the parked child and the write end of its pipe."""
+    preload: list[str] = field(default_factory=list)
+    """Actors that a spare imports while it is parked, so that the one it becomes need not."""
+    park_at: float = 0.0
+
+    @property
+    def plain(self) -> bool:
+        """Start fresh interpreters instead of forking: the default where a fork is not safe, as on macOS."""
+        return self.settings.get("VX11_LAUNCHER", "plain" if sys.platform == "darwin" else "fork") == "plain"
 
     def run(self) -> None:
         """Serve until the host's end of the socket is closed; then end with all children (they die with us)."""
@@ -54,7 +67,7 @@ class Zygote:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         buffer = b""
         while True:
-            pause = None if self.spare else PARK_AFTER_S
+            pause = None if self.spare or self.plain else max(PARK_AFTER_S, self.park_at - time.monotonic())
             watched: list[Any] = [self.host, woken, *self.cards]
             ready, _, _ = select.select(watched, [], [], pause)
             if not ready:
@@ -78,6 +91,9 @@ class Zygote:
             self._start(order["start"])
         elif order["op"] == "card":
             self._fork_card(order["name"])
+        elif order["op"] == "preload":
+            self.preload = order["names"]
+            self._dismiss_spare()
         elif order["op"] == "kill":
             for pid, start in self.children.items():
                 if start["run"] == order["run"]:
@@ -99,6 +115,8 @@ class Zygote:
         read, write = os.pipe()
 
         def wait_for_a_name() -> int:
+            for name in self.preload:
+                load_actor(name, self.roots)
             line = b""
             while not line.endswith(b"\n"):
                 data = os.read(read, LINE_BYTES)
@@ -112,9 +130,17 @@ class Zygote:
         os.close(read)
         return pid, write
 
+    def _dismiss_spare(self) -> None:
+        """What it has imported is no longer what is on disk."""
+        if self.spare:
+            (_, pipe), self.spare = self.spare, None
+            os.close(pipe)
+
     def _be(self, start: dict[str, Any]) -> int:
         """In the child: become the instance and live."""
         write_output_to(self.settings.home / "logs" / f"{start['actor']}.log")
+        if self.plain:
+            _execute(start, self.url, self.settings)
         actor = load_actor(start["actor"], self.roots)
         return asyncio.run(live(actor, Start(**start), self.url, self.settings))
 
@@ -171,6 +197,7 @@ class Zygote:
             if self.spare and pid == self.spare[0]:
                 os.close(self.spare[1])
                 self.spare = None
+                self.park_at = time.monotonic() + SPARE_DIED_S
             start = self.children.pop(pid, None)
             if start:
                 code = os.waitstatus_to_exitcode(status)
@@ -178,6 +205,17 @@ class Zygote:
 
     def _say(self, told: dict[str, Any]) -> None:
         self.host.sendall(json.dumps(told).encode() + b"\n")
+
+
+def _execute(start: dict[str, Any], url: str, settings: Settings) -> None:
+    """Become a fresh interpreter with the order on its standard input. Never returns."""
+    read, write = os.pipe()
+    os.write(write, json.dumps(start).encode() + b"\n")
+    os.close(write)
+    os.dup2(read, 0)
+    told = {"VX11_HOME": str(settings.home), "VX11_NATS_URL": url, "PYTHONPATH": str(TREE), "PYTHONUTF8": "1"}
+    argv = [sys.executable, "-m", "actors", start["actor"]]
+    os.execve(sys.executable, argv, {**settings.variables, **told})  # noqa: S606 - our own module, no shell
 
 
 def _empty(fd: int) -> None:
@@ -190,11 +228,13 @@ def _empty(fd: int) -> None:
 
 def _card_document(name: str, roots: list[Path]) -> dict[str, Any]:
     try:
+        before = psutil.Process().memory_info().rss
         actor = load_actor(name, roots)
+        grew = psutil.Process().memory_info().rss - before
         files = loaded_files(roots)
         built_in = len(roots) > 0 and (roots[0] / "actors" / name).is_dir()
         card = card_of(actor, card_version=version_of(files), built_in=built_in)
-        return {"card": card.model_dump(mode="json"), "files": [str(file) for file in files]}
+        return {"card": card.model_dump(mode="json"), "files": [str(file) for file in files], "grew": grew}
     except Exception as error:  # noqa: BLE001 - the author's code may raise anything; it is shown to its author
         told = f"{type(error).__name__}: {error}"
         files = sorted({*loaded_files(roots), *(root / name / "actor.py" for root in roots[1:])})

@@ -119,6 +119,8 @@ class Sleep(Request[Moved]):
 
     name: str
     reason: str = "asked to sleep"
+    recall: bool = True
+    """A request that comes meanwhile calls the instance back; False: it waits for the next instance."""
 
 
 class Restart(Request[Moved]):

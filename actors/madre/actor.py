@@ -9,6 +9,7 @@ from actors.madre.control import Control
 from actors.madre.policy import rfc3339
 from actors.madre.upkeep import Upkeep
 from bus import Actor, Call
+from bus.cards import card_of
 from schemas.errors import Failure
 from schemas.madre import (
     ActorDetail,
@@ -60,6 +61,8 @@ async def list_actors(request: ListActors, control: Control) -> ActorList:
 
 @actor.handles
 async def get_actor(request: GetActor, control: Control) -> ActorDetail:
+    if request.name == actor.name:
+        return ActorDetail(status=ActorStatus(name=actor.name, state="active", summary=actor.summary), card=card_of(actor))
     driven = control.driven(request.name)
     if driven.card is None:
         raise Failure("not_found", f"no host has registered {request.name}")
@@ -73,7 +76,7 @@ async def wake(request: Wake, control: Control) -> Moved:
 
 @actor.handles
 async def sleep(request: Sleep, control: Control) -> Moved:
-    return await control.sleep(request.name, request.reason)
+    return await control.sleep(request.name, request.reason, recall=request.recall)
 
 
 @actor.handles

@@ -25,6 +25,8 @@ log = logging.getLogger("vx11.madre.control")
 
 ALWAYS = ("madre", "redis", "tentaculo_link")
 """What runs at rest."""
+YOUNG_S = 3.0
+"""After her start hosts tell madre what they have; until then an unknown name may be one that she has not heard yet."""
 EVENTS_LOOK_S = 3.0
 """Between two looks at what durable consumers have waiting: for what was published while nobody listened."""
 CALLED_BACK_S = 0.5
@@ -44,11 +46,14 @@ class Control:
         self._alarm = asyncio.Event()
         machine.on_idle = self._idle
         self._awaited: dict[str, list[Heard]] = {}
+        self._begun = time.monotonic()
 
     def driven(self, name: str) -> Driven:
         """Raises Failure("not_found") with the names that exist."""
         found = self.machine.driven.get(name)
         if found is None or found.card is None:
+            if time.monotonic() - self._begun < YOUNG_S:
+                raise Failure("unavailable", f"no host has told of {name!r} yet; madre has just started", retry_after=1)
             known = ", ".join(sorted(n for n, d in self.machine.driven.items() if d.card)) or "none"
             raise Failure("not_found", f"there is no actor {name!r}; there are: {known}")
         return found
@@ -62,6 +67,7 @@ class Control:
         driven.card = driven.stand_in.card = card
         driven.hosts.add(host)
         self.machine.ask_host(driven)
+        self.machine.note(driven, gate=self.policy.gate(card.name), idle_after=card.idle_after)
         await self._subscribe_durables(card)
         power = driven.power
         outdated = driven.record.owner and driven.record.card_version not in ("", card.card_version)
@@ -197,6 +203,7 @@ class Control:
         driven = self.driven(name)
         self.policy.set_gate(name, gate)
         await self._store.put(f"gate.{name}", {"gate": gate})
+        self.machine.note(driven, gate=gate)
         if gate == "closed":
             self.machine.sleep(driven, "its gate was closed")
         return self.status(driven)

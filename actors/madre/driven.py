@@ -34,6 +34,8 @@ class Driven:
         self.storing = False
         self.since = ""
         self.shown = ""
+        self.notes: dict[str, object] = {}
+        """What the record tells besides the machine's state: the gate, and the idle time of the card."""
         self.recorder = Recorder(bus.wire, name, "madre")
 
     def stirred(self) -> None:

@@ -72,7 +72,7 @@ class Machine:
             if record and record.epoch > self.epoch:
                 self._step_down(record.epoch)
                 return driven
-            raised = (record or ActorRecord(actor=name)).model_copy(update={"epoch": self.epoch})
+            raised = (record or ActorRecord(actor=name, since=_now(), reason="asleep")).model_copy(update={"epoch": self.epoch})
             done = await self._swap(raised, revision)
             if done is not None:
                 break
@@ -93,6 +93,13 @@ class Machine:
 
     def sleep(self, driven: Driven, reason: str, *, recall: bool = True) -> None:
         self._move(driven, lambda: driven.power.sleep(reason, recall=recall))
+
+    def note(self, driven: Driven, **notes: object) -> None:
+        """Have the record tell something more, at once if it does not yet."""
+        driven.notes.update(notes)
+        told = driven.record.model_dump()
+        if any(told[name] != value for name, value in notes.items()):
+            self._move(driven, lambda: [do.Swap("note", {})])
 
     def ask_host(self, driven: Driven) -> None:
         """A host has come: does what the record says was awake still live?"""
@@ -243,6 +250,7 @@ class Machine:
                 "last_wake_ms": power.last_wake_ms,
                 "held": len(power.held),
                 "reason": power.reason,
+                **driven.notes,
                 **swap.changes,
             }
         )

@@ -48,6 +48,15 @@ class Desk:
 
         return run_async(whole())
 
+    def run_if_up(self, work: Callable[[Remote], Awaitable[T]]) -> T | None:
+        """The same for what is only a help: None when there is no way to the system."""
+        from schemas.errors import Failure
+
+        try:
+            return self.run(work)
+        except Failure:
+            return None
+
     def ask(self, message: Request[R]) -> R:
         """One typed request. Raises Failure."""
         from gateway.cli.remote import request

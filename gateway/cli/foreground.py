@@ -13,6 +13,7 @@ from bus.daemon import LOOPBACK, free_port
 from bus.settings import Settings
 from bus.supervisor import Supervisor, start_logging
 from gateway.cli.screen import Screen
+from gateway.cli.up import SAYS_UP
 from gateway.http.settings import HttpSettings, Misconfigured
 from gateway.tokens import TokenFile
 
@@ -70,9 +71,7 @@ class Banner:
             return
         self._done = True
         line = self._screen.line
-        line(
-            f"VX11 is up after {time.monotonic() - self._began:.1f} s (pid {os.getpid()}, home {self._supervisor.settings.home})"
-        )
+        line(f"{SAYS_UP} after {time.monotonic() - self._began:.1f} s (pid {os.getpid()}, home {self._supervisor.settings.home})")
         line(f"  gateway        {told['http_url']}")
         if told["control_url"]:
             line(f"  control plane  {told['control_url']}  (this machine only)")

@@ -61,13 +61,14 @@ async def card_of(remote: Remote, actor: str) -> Card:
     from schemas.card import DescribeReply
     from schemas.madre import GetActor
 
-    try:
-        return (await request(remote, GetActor(name=actor))).card
-    except Failure as failure:
-        if actor != MADRE or failure.code != "not_found":
-            raise
-    reply = await remote.ask("vx11.madre.describe", {}, timeout=GetActor.timeout, idempotent=True)
-    return DescribeReply.model_validate(reply.document).card
+    if actor == MADRE:
+        try:
+            reply = await remote.ask("vx11.madre.describe", {}, timeout=GetActor.timeout, idempotent=True)
+            return DescribeReply.model_validate(reply.document).card
+        except Failure as failure:
+            if failure.code != "not_found":  # a gateway passes on what is on a card, and describe is on none
+                raise
+    return (await request(remote, GetActor(name=actor))).card
 
 
 def open_remote(settings: Settings) -> AbstractAsyncContextManager[Remote]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,13 +18,18 @@ from gateway.cli.desk import Desk, desk_of, make_desk
 
 if TYPE_CHECKING:
     from gateway.cli.home import Running
+    from schemas.errors import Failure
 
 READY_S = 60.0
 """From `up -d` until madre answers; a first start on a slow disk makes keys and files."""
 STOP_S = 120.0
 """From `down` until the last process is gone; handlers finish what they do."""
 LOOK_EVERY_S = 0.1
+SUPERVISOR = "supervisor"
 LOG = "up.log"
+SAYS_UP = "VX11 is up"
+"""How the line begins that is printed once the gateway answers."""
+OUTPUT_BYTES = 64 * 1024
 ROOT = Path(__file__).parents[2]
 
 
@@ -60,42 +67,51 @@ def _refuse_second(desk: Desk) -> None:
 
 
 def _detached(desk: Desk) -> None:
-    """Start `vx11 up` in a session of its own and show what it prints until it is ready."""
+    """Start `vx11 up` in a session of its own and show what it prints until it is ready.
+
+    The first start prints a token: that goes through a file without a name, never into a log.
+    """
     folder = desk.settings.home / "logs"
     for made in (desk.settings.home, folder):
         made.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / LOG
     path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as log:
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with tempfile.TemporaryFile() as printed, os.fdopen(log, "wb") as errors:
         child = subprocess.Popen(  # noqa: S603 - this very program
             [sys.executable, "-m", "gateway.cli", "--home", str(desk.settings.home), "up"],
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=printed,
+            stderr=errors,
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))},
         )
-    shown = _Shown(desk, path)
-    _wait_ready(desk, child, shown)
+        _wait_ready(desk, child, _Shown(desk, printed.fileno(), path))
     desk.screen.advise([("vx11 status", "who is awake"), ("vx11 chat hello", "talk to it"), ("vx11 down", "stop it in order")])
 
 
 class _Shown:
-    """What the child printed, passed on as it comes."""
+    """What the child printed, passed on as it comes: `printed` to stdout, its log to stderr."""
 
-    def __init__(self, desk: Desk, path: Path) -> None:
+    def __init__(self, desk: Desk, printed: int, log: Path) -> None:
         from gateway.cli.logs import Tail
 
-        self._desk = desk
-        self._path = path
-        self._tail = Tail(path.stat().st_ino, 0)
-        self.lines: list[str] = []
+        self._screen = desk.screen
+        self._printed = printed
+        self._position = 0
+        self._log = log
+        self._tail = Tail(log.stat().st_ino, 0)
+        self.said_up = False
 
     def more(self) -> None:
-        new = self._tail.more(self._path)
-        self.lines += new
-        for line in new:
-            self._desk.screen.line(line)
+        data = os.pread(self._printed, OUTPUT_BYTES, self._position)
+        whole = data[: data.rfind(b"\n") + 1]
+        self._position += len(whole)
+        for line in whole.decode(errors="replace").splitlines():
+            self.said_up = self.said_up or line.startswith(SAYS_UP)
+            self._screen.line(line)
+        for line in self._tail.more(self._log):
+            self._screen.talk(line)
 
 
 def _wait_ready(desk: Desk, child: subprocess.Popen[bytes], shown: _Shown) -> None:
@@ -104,13 +120,13 @@ def _wait_ready(desk: Desk, child: subprocess.Popen[bytes], shown: _Shown) -> No
 
     logs = [["vx11 logs up", "what it printed"], ["vx11 doctor", "what is in its way"]]
     end = time.monotonic() + READY_S
-    while not _ready(desk):
+    while not (shown.said_up and _ready(desk)):
+        ended = child.poll()
         shown.more()
-        if (code := child.poll()) is not None:
-            shown.more()
-            if any(row.exit == code for row in CODES.values()) or code == CONFIGURATION:
-                raise typer.Exit(code)  # it has said why, and that has just been shown
-            raise Failure("crashed", f"VX11 did not start: it ended with {code}", next=logs)
+        if ended is not None:
+            if any(row.exit == ended for row in CODES.values()) or ended == CONFIGURATION:
+                raise typer.Exit(ended)  # it has said why, and that has just been shown
+            raise Failure("crashed", f"VX11 did not start: it ended with {ended}", next=logs)
         if time.monotonic() > end:
             raise Failure("timeout", f"VX11 is not ready after {READY_S:.0f} s (pid {child.pid} goes on)", next=logs)
         time.sleep(LOOK_EVERY_S)
@@ -143,7 +159,7 @@ def down(
 
     desk = desk_of(ctx)
     found = recorded(desk.settings)
-    if found is None or not found.supervisor.alive:
+    if found is None or not _left(found):
         desk.screen.talk(f"VX11 is not running here ({desk.settings.home}); there is nothing to stop.")
         return
     began = time.monotonic()
@@ -151,32 +167,36 @@ def down(
     desk.screen.line(f"VX11 stopped in {time.monotonic() - began:.1f} s")
 
 
-def stop(found: Running, timeout: float, *, pause: Callable[[float], None] = time.sleep) -> None:
-    """SIGTERM to the supervisor, then wait for it and all it started. Raises Failure("timeout"), naming who is left.
+def stop(found: Running, timeout: float) -> None:
+    """SIGTERM to the supervisor, which ends the others in order; to them when it is gone. Then wait for all.
 
-    Whose start time is not the recorded one is another process by now and is left alone.
+    Raises Failure("timeout"), naming who is left.
     """
-    import signal
+    left = _left(found)
+    for pid in [left[SUPERVISOR]] if SUPERVISOR in left else left.values():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    end = time.monotonic() + timeout
+    while left := _left(found):
+        if time.monotonic() > end:
+            raise _still_there(left, timeout)
+        time.sleep(LOOK_EVERY_S)
 
+
+def _left(found: Running) -> dict[str, int]:
+    """Name to pid of what still runs; who began at another time than recorded is somebody else by now."""
+    every = {SUPERVISOR: found.supervisor, **found.pids}
+    return {name: process.pid for name, process in every.items() if process.alive}
+
+
+def _still_there(left: dict[str, int], timeout: float) -> Failure:
     from schemas.errors import Failure
 
-    if found.supervisor.alive:
-        os.kill(found.supervisor.pid, signal.SIGTERM)
-    every = {"supervisor": found.supervisor, **found.pids}
-    end = time.monotonic() + timeout
-    while left := {name: process.pid for name, process in every.items() if process.alive}:
-        if time.monotonic() > end:
-            named = ", ".join(f"{name} (pid {pid})" for name, pid in left.items())
-            raise Failure(
-                "timeout",
-                f"VX11 has not stopped after {timeout:g} s",
-                why=f"still there: {named}; a handler may be finishing its work",
-                next=[
-                    ["vx11 down", "wait longer"],
-                    [
-                        f"kill -9 {' '.join(str(pid) for pid in left.values())}",
-                        "end it at once; what is in flight is lost",
-                    ],
-                ],
-            )
-        pause(LOOK_EVERY_S)
+    named = ", ".join(f"{name} (pid {pid})" for name, pid in left.items())
+    kill = f"kill -9 {' '.join(str(pid) for pid in left.values())}"
+    return Failure(
+        "timeout",
+        f"VX11 has not stopped after {timeout:g} s",
+        why=f"still there: {named}; a handler may be finishing its work",
+        next=[["vx11 down", "wait longer"], [kill, "end it at once; what is in flight is lost"]],
+    )

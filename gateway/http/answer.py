@@ -14,6 +14,7 @@ from schemas.errors import CODES, Failure
 JSON = "application/json"
 TEXT = "text/plain"
 COMMON = {"Server": "vx11", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+COMMON_JSON = {**COMMON, "Content-Type": JSON}
 ASK_AGAIN_S = 1
 """What Retry-After says when the failure does not know better."""
 _RETRY = frozenset({"busy", "waking", "unavailable"})
@@ -23,7 +24,7 @@ _OWN = frozenset({"error", "detail", "message", "status_code", "correlation_id"}
 def json_response(body: BaseModel | bytes, *, status: int = 200) -> web.Response:
     """Bytes are one JSON document already and pass as they are."""
     data = body if isinstance(body, bytes) else body.model_dump_json(by_alias=True).encode()
-    return web.Response(body=data, status=status, content_type=JSON, headers=COMMON)
+    return web.Response(body=data, status=status, headers=COMMON_JSON)
 
 
 def text_response(text: str, *, content_type: str = TEXT) -> web.Response:
@@ -49,7 +50,7 @@ def failure_document(failure: Failure, correlation_id: str) -> dict[str, Any]:
 
 def failure_response(failure: Failure, correlation_id: str) -> web.Response:
     body = json.dumps(failure_document(failure, correlation_id), default=str).encode()
-    response = web.Response(body=body, status=failure.status, content_type=JSON, headers=COMMON)
+    response = web.Response(body=body, status=failure.status, headers=COMMON_JSON)
     if failure.code in _RETRY:
         response.headers["Retry-After"] = str(_whole_seconds(failure.details.get("retry_after")))
     if failure.code == "auth_required":

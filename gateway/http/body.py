@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -15,6 +16,8 @@ from schemas.errors import Failure
 
 M = TypeVar("M", bound=BaseModel)
 
+JSON = "application/json"
+_JSON_KIND = re.compile(r"\s*application/(json|[\w.-]+\+json)\s*(;.*)?", re.IGNORECASE)
 BYTES_PER_SECOND = 64 * 1024
 """The slowest sender that is waited for."""
 ERRORS_SHOWN = 8
@@ -22,16 +25,17 @@ ERRORS_SHOWN = 8
 
 async def read(request: web.Request, settings: HttpSettings) -> bytes:
     """The whole body. Raises Failure: compressed or no JSON, longer than allowed, or too slow."""
-    if not request.body_exists:
-        return b""
-    _check_media(request)
-    most = int(settings.body_bytes)
-    if (request.content_length or 0) > most:
-        raise too_large(most)
     content = request.content
+    if content.is_eof() and content.at_eof():
+        return b""
+    _check_media(request.headers)
+    most = int(settings.body_bytes)
     if content.is_eof():  # it has come with the head, as small ones do
         return _bounded(content.read_nowait(), most)
-    clock = settings.body_s + (request.content_length or 0) / BYTES_PER_SECOND
+    announced = request.content_length or 0
+    if announced > most:
+        raise too_large(most)
+    clock = settings.body_s + announced / BYTES_PER_SECOND
     try:
         async with asyncio.timeout(clock):
             return await _all(content, most)
@@ -74,14 +78,13 @@ def too_large(most: int) -> Failure:
     return Failure("too_large", f"a body may have {most} bytes", max_bytes=most)
 
 
-def _check_media(request: web.Request) -> None:
-    coding = request.headers.get("Content-Encoding", "").strip().lower()
-    if coding not in ("", "identity"):
+def _check_media(headers: Mapping[str, str]) -> None:
+    coding = headers.get("Content-Encoding")
+    if coding is not None and coding.strip().lower() not in ("", "identity"):
         raise Failure("unsupported_media", f"bodies are not taken in {coding}; send them as they are")
-    kind = request.content_type
-    told = "Content-Type" in request.headers
-    if told and kind != "application/json" and not kind.endswith("+json"):
-        raise Failure("unsupported_media", f"bodies are application/json, not {kind}")
+    kind = headers.get("Content-Type", JSON)
+    if kind != JSON and not _JSON_KIND.fullmatch(kind):
+        raise Failure("unsupported_media", f"bodies are {JSON}, not {kind}")
 
 
 def _document(body: bytes, fixed: Mapping[str, Any]) -> dict[str, Any]:

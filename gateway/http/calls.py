@@ -8,7 +8,9 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
+from gateway.http.body import message_of
 from gateway.http.cards import Known
+from gateway.http.events import known_events
 from gateway.http.exchange import Exchange
 from gateway.http.streams import relay
 from schemas.card import Verb
@@ -23,7 +25,7 @@ OBJECT: dict[str, Any] = {"type": "object"}
 
 
 class Published(BaseModel):
-    """`sequence`: the event's number in the log, once it is on disk. `checked`: some actor's card knows its form."""
+    """`sequence`: the event's number in the log, once it is on disk. `checked`: its form is known, by its class or a card."""
 
     subject: str
     sequence: int
@@ -69,8 +71,10 @@ async def publish(x: Exchange) -> Published:
 
 
 async def _check_event(x: Exchange, subject: str, origin: Known) -> bool:
-    """Whether some actor hears it. Raises Failure("invalid") when it does not fit what that actor's card says."""
-    heard = False
+    """Whether its form is known. Raises Failure("invalid") when it does not fit its class, or a card that hears it."""
+    heard = (kind := known_events().get(subject)) is not None
+    if kind is not None:
+        message_of(kind, x.body)
     for known in (origin, *await _others(x, origin)):
         if (one := known.heard(subject)) is not None:
             known.check(subject, one.schema_ or OBJECT, x.body)

@@ -21,6 +21,14 @@ KEPT_S = 5.0
 """A card is asked for again after; before that only when what it says would refuse something."""
 CARDS_MOST = 1_024
 ASK_S = 2.0
+DESCRIBE_S = 5.0
+
+
+def describe_of(actor: str) -> Verb:
+    """The verb that every actor has and no card names."""
+    return Verb(
+        name="describe", subject=f"vx11.{actor}.describe", timeout=DESCRIBE_S, idempotent=True, scope="read", passive=True
+    )
 
 
 @dataclass
@@ -29,11 +37,14 @@ class Known:
 
     card: Card
     at: float
+    _verbs: dict[str, Verb] | None = None
     _made: dict[str, SchemaValidator] = field(default_factory=dict)
 
     def verb(self, name: str) -> Verb:
         """Raises Failure("not_found")."""
-        if (verb := self.card.verb(name)) is None:
+        if self._verbs is None:
+            self._verbs = {verb.name: verb for verb in (describe_of(self.card.name), *self.card.verbs)}
+        if (verb := self._verbs.get(name)) is None:
             verbs = ", ".join(v.name for v in self.card.verbs) or "none"
             why = f" ({self.card.error})" if self.card.error else ""
             raise Failure(

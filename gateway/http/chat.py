@@ -27,7 +27,7 @@ class ChatBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    message: str = Field(min_length=1, json_schema_extra={"maxLength": MESSAGE_MAX_CHARS})
+    message: str = Field(min_length=1, description=f"at most {MESSAGE_MAX_CHARS} characters; more is 413")
     session_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
     user_id: str | None = Field(default=None, max_length=128)
     metadata: dict[str, Any] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
@@ -39,6 +40,8 @@ class Exchange:
     caller: Caller = ANYONE
     body: bytes = b""
     wake_ms: int = 0
+    task: asyncio.Task[object] | None = None
+    """What works on it, once it has a place among the requests under way."""
     begun: Frames | None = None
     """The event stream, once the answer has begun as one."""
 
@@ -53,12 +56,9 @@ class Exchange:
             self.call = replace(self.call, correlation_id=correlation_id)
             calls.current.set(self.call)
 
-    def headers(self, *, passive: bool = False) -> dict[str, str]:
+    def headers(self, *, passive: bool = False) -> Mapping[str, str]:
         """For a message to the bus: who asks. The conversation is added by the bus itself."""
-        made = {calls.CALLER: self.caller.id, calls.SCOPES: " ".join(sorted(self.caller.scopes))}
-        if passive:
-            made[calls.PASSIVE] = "1"
-        return made
+        return {**self.caller.headers, calls.PASSIVE: "1"} if passive else self.caller.headers
 
     @property
     def request_id(self) -> str:
@@ -113,8 +113,8 @@ class Exchange:
 
     def note_wake(self, told: object) -> None:
         """Remember how long this request waited for somebody to wake."""
-        text = str(told) if told is not None else ""
-        self.wake_ms = max(self.wake_ms, calls.milliseconds(text))
+        if told is not None:
+            self.wake_ms = max(self.wake_ms, calls.milliseconds(str(told)))
 
     def stamp(self, response: web.StreamResponse) -> None:
         """The headers that every answer carries."""
@@ -130,20 +130,25 @@ class Exchange:
 
     def give_place_back(self) -> None:
         """An event stream does so at once, all others at their end."""
-        if (task := asyncio.current_task()) is not None:
-            self.parts.places.leave(task)
+        if self.task is not None:
+            self.parts.places.leave(self.task)
 
 
 def call_of(headers: Mapping[str, str]) -> Call:
     """The conversation and a new span of the trace that the headers tell of; made up where they tell of none."""
-    told = headers.get(CORRELATION, "")
-    parent = headers.get("traceparent", "")
-    known = calls.TRACEPARENT_FORM.fullmatch(parent)
+    told, parent = headers.get(CORRELATION), headers.get("traceparent")
+    chance = os.urandom(40).hex()  # at once for all that has to be made up: each asking of the kernel costs
+    known = parent is not None and calls.TRACEPARENT_FORM.fullmatch(parent)
     return Call(
-        told if calls.CORRELATION_FORM.fullmatch(told) else calls.new_correlation_id(),
-        calls.child_of(parent) if known else calls.new_traceparent(),
+        told if told is not None and calls.CORRELATION_FORM.fullmatch(told) else _uuid4(chance),
+        f"{parent[:36]}{chance[32:48]}{parent[52:]}" if known and parent else f"00-{chance[48:]}-{chance[32:48]}-00",
         headers.get("tracestate", "") if known else "",
     )
+
+
+def _uuid4(digits: str) -> str:
+    variant = "89ab"[int(digits[16], 16) % 4]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
 
 
 def address_of(request: web.Request, proxies: frozenset[str]) -> str:

@@ -103,6 +103,7 @@ async def _answered(x: Exchange, admit: Callable[[Exchange], Awaitable[Caller]])
         x.parts.rates.take(key, x.parts.meter.clock())
         if (task := asyncio.current_task()) is not None:
             x.parts.places.enter(task)
+            x.task = task
     except Failure as failure:
         x.parts.meter.refused[failure.code] += 1
         raise

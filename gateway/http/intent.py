@@ -7,7 +7,7 @@ import time
 import uuid
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from gateway.http import chat
 from gateway.http.body import message_of
@@ -20,6 +20,12 @@ KEY = "intent:"
 ID_FORM = r"^[0-9a-f-]{36}$"
 
 
+CHAT_NEEDS_TEXT: dict[str, JsonValue] = {
+    "if": {"properties": {"intent_type": {"const": "chat"}}},
+    "then": {"required": ["text"], "properties": {"text": {"type": "string", "minLength": 1}}},
+}
+
+
 class Needs(BaseModel):
     """What must be there for this piece of work."""
 
@@ -30,7 +36,9 @@ class Needs(BaseModel):
 
 
 class IntentBody(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    """What is to be done. A chat needs a `text`."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra=CHAT_NEEDS_TEXT)
 
     intent_type: Literal["chat", "plan", "exec", "spawn"]
     text: str | None = None

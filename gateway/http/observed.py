@@ -20,7 +20,7 @@ LOOK_S = 0.5
 """madre and redis answer within, or count as down."""
 CORE = ("madre", "redis", "tentaculo_link")
 """The three that are always awake."""
-_AWAKE = frozenset({"handover", "active", "draining"})
+AWAKE = frozenset({"handover", "active", "draining"})
 _ASLEEP = frozenset({"dormant", "waking", "failed"})
 
 
@@ -51,9 +51,9 @@ class Look:
         return rfc3339(self.at)
 
     def health(self, actor: ActorStatus) -> Health:
-        if not self.known or actor.state not in _AWAKE | _ASLEEP:
+        if not self.known or actor.state not in AWAKE | _ASLEEP:
             return "unknown"
-        return "up" if actor.state in _AWAKE else "down"
+        return "up" if actor.state in AWAKE else "down"
 
     def seen_at(self, actor: ActorStatus) -> str:
         return actor.observed_at or self.actors_at

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gateway.http.routes import Route
 
 Schema = dict[str, Any]
+BEARER = "Authorization: Bearer carries the same token; two that differ are refused"
 REF = "#/components/schemas/{model}"
 JSON = "application/json"
 EVERY = ("invalid", "busy", "internal")
@@ -57,8 +58,7 @@ def document(routes: tuple[Route, ...]) -> bytes:
             "components": {
                 "schemas": definitions,
                 "securitySchemes": {
-                    "token": {"type": "apiKey", "in": "header", "name": "X-VX11-Token"},
-                    "bearer": {"type": "http", "scheme": "bearer"},
+                    "token": {"type": "apiKey", "in": "header", "name": "X-VX11-Token", "description": BEARER},
                 },
             },
         }
@@ -92,20 +92,21 @@ def _operation(route: Route, refs: dict[tuple[type[BaseModel], JsonSchemaMode], 
     made: Schema = {
         "operationId": route.name,
         "summary": route.summary,
-        "security": [] if route.is_open else [{"token": []}, {"bearer": []}],
+        "security": [] if route.is_open else [{"token": []}],
         "parameters": [*_path(route), *_query(route)],
         "responses": {"200": _good(route, refs), **_bad(route)},
     }
     if not route.is_open:
         made["x-vx11-scope"] = route.scope
-    if route.has_body:
+    if route.takes is not None or route.any_object:
         made["requestBody"] = _body(route)
     return made
 
 
 def _good(route: Route, refs: dict[tuple[type[BaseModel], JsonSchemaMode], Schema]) -> Schema:
     json_schema = refs[route.answers, "serialization"] if isinstance(route.answers, type) else {}
-    content = {media: {"schema": json_schema if media == JSON else {"type": "string"}} for media in route.media}
+    schemas = {JSON: json_schema, "text/plain": {"type": "string"}}
+    content = {media: {"schema": schemas[media]} if media in schemas else {} for media in route.media}
     headers = {
         "X-Correlation-Id": {"schema": {"type": "string"}, "description": "the conversation"},
         "X-Vx11-Wake-Ms": {

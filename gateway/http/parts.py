@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from bus.supervisor import VERSION as VERSION
 from gateway.http.guard import KeyRing
 from gateway.http.limits import Connections, Places, Rates, Streams
 from gateway.http.metrics import Meter
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from gateway.http.routes import Route
 
 R = TypeVar("R", bound=Message)
-VERSION = "1.0.0"
 
 
 class Answered(Protocol):

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.http.body import message_of
 from gateway.http.exchange import Exchange
-from gateway.http.observed import CORE, Health, Look
+from gateway.http.observed import AWAKE, CORE, Health, Look
 from schemas.madre import ActorStatus, Maintained, Moved, RunMaintenance, Window, WindowClosed, WindowOpened
 from schemas.power import Gate
 
@@ -165,13 +165,13 @@ def only_looks(body: bytes) -> bool:
 
 
 def opened(said: WindowOpened) -> WindowBody:
-    started = [moved.service for moved in said.woken if moved.to == "active"]
+    started = [moved.service for moved in said.woken if moved.to in AWAKE and moved.from_ not in AWAKE]
     whole = all(moved.error is None for moved in said.woken)
     return _window(said.window, "open", said.woken, whole, services_started=started)
 
 
 def closed(said: WindowClosed) -> WindowBody:
-    stopped = [moved.service for moved in said.slept if moved.to == "dormant"]
+    stopped = [moved.service for moved in said.slept if moved.to == "dormant" != moved.from_]
     whole = all(moved.error is None for moved in said.slept)
     return _window(said.window, "closed", said.slept, whole, services_stopped=stopped)
 

@@ -42,6 +42,8 @@ class Route:
     media: tuple[str, ...] = ("application/json",)
     takes: type[BaseModel] | None = None
     """The class of the body."""
+    any_object: bool = False
+    """The body is some object, which a card judges."""
     fixed: frozenset[str] = frozenset()
     """Fields of `takes` that come from the path or from here, not from the body."""
     query: type[BaseModel] | None = None
@@ -226,6 +228,7 @@ _EVENTS = (
         calls.publish,
         "Publish an event.",
         calls.Published,
+        any_object=True,
         fails=("not_found", "storage_full"),
     ),
 )
@@ -271,6 +274,7 @@ _WORK = (
         "command",
         calls.call,
         "Ask any verb of any actor.",
+        any_object=True,
         media=_JSON_OR_STREAM,
         fails=_ACTOR_FAILS,
     ),

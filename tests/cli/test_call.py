@@ -48,7 +48,6 @@ def test_the_card_of_a_sleeper_is_madres_to_show(terminal, remote) -> None:
 def test_madre_shows_her_own_card(terminal, remote) -> None:
     card = Card(name="madre", summary="", verbs=[Verb(name="explain", subject="vx11.madre.explain")])
     described = {"card": card.model_dump(mode="json"), "state": "active"}
-    remote.answers["vx11.madre.get_actor"] = Failure("not_found", "no host has registered madre")
     remote.answers |= {"vx11.madre.describe": described, "vx11.madre.explain": {"sentence": "it sleeps"}}
     assert terminal("call", "madre.explain").document == {"sentence": "it sleeps"}
 
@@ -60,6 +59,13 @@ def test_the_whole_request_may_be_json_and_single_fields_beat_it(terminal, remot
 
 def test_the_whole_request_may_come_from_a_pipe(terminal) -> None:
     assert terminal("call", "greeter.greet", "--json", "-", stdin='{"name": "Bo"}').document == {"text": "Hello, Bo!"}
+
+
+def test_through_a_gateway_madre_tells_of_herself_as_of_others(terminal, remote) -> None:
+    """A gateway passes on what is on a card; `describe` is on none."""
+    card = Card(name="madre", summary="", verbs=[Verb(name="explain", subject="vx11.madre.explain")])
+    remote.answers |= {"vx11.madre.get_actor": detail(card), "vx11.madre.explain": {"sentence": "it sleeps"}}
+    assert terminal("call", "madre.explain").document == {"sentence": "it sleeps"}
 
 
 @pytest.mark.parametrize("words", [("greeter",), ("greeter.",), ("a.b.c",), ("greeter.greet", "--json", "[1]")])

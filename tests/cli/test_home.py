@@ -19,7 +19,11 @@ from gateway.cli.home import recorded, running
 from gateway.cli.process import processes
 from schemas.errors import Failure
 
-CHILD = "import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
+LIVE = "print(1, flush=True); import time; time.sleep(60)"
+CHILD = (
+    f"import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', {LIVE!r}], stdout=subprocess.PIPE); "
+    "p.stdout.readline(); "  # it has become what it is
+)
 PARENT = CHILD + "print(p.pid, flush=True); import signal; signal.signal(15, lambda *_: (p.kill(), sys.exit())); time.sleep(60)"
 DEAF = "import signal, time; signal.signal(15, signal.SIG_IGN); print(0, flush=True); time.sleep(60)"
 
@@ -148,6 +152,15 @@ def test_down_leaves_a_stranger_with_the_same_pid_alone(terminal, home, parent) 
     assert parent.process.poll() is None
 
 
+def test_down_ends_what_a_killed_supervisor_left_behind(terminal, home, parent) -> None:
+    """Where the system does not end the children of a killed process, they would hold ports and files for ever."""
+    child = {"pid": parent.child, "born": started_at(parent.child)}
+    write_run(home, parent.pid, parent.born - 100, pids={"madre": child})
+    assert terminal("down").code == 0
+    assert started_at(parent.child) == 0
+    assert parent.process.poll() is None
+
+
 def test_down_that_takes_too_long_names_who_is_left(terminal, home, deaf) -> None:
     write_run(home, deaf.pid, deaf.born)
     began = time.monotonic()
@@ -165,32 +178,33 @@ def test_up_refuses_a_home_that_is_in_use(terminal, home, parent, monkeypatch) -
     assert f"pid {parent.pid}" in ran.err
 
 
-def test_up_hands_its_settings_to_the_supervisor_and_ends_with_its_code(terminal, monkeypatch) -> None:
-    from bus import supervisor
+def test_up_hands_its_settings_on_and_ends_with_the_code_of_the_supervisor(terminal, monkeypatch) -> None:
+    from gateway.cli import foreground
 
     given = []
-    monkeypatch.setattr(supervisor, "run", lambda settings: given.append(settings) or 78, raising=False)
+    monkeypatch.setattr(foreground, "run", lambda settings, _: given.append(settings) or 78)
     assert terminal("up").code == 78
     assert given == [terminal.settings]
 
 
 def test_up_may_be_told_another_home(terminal, monkeypatch, tmp_path) -> None:
-    from bus import supervisor
+    from gateway.cli import foreground
 
     given = []
-    monkeypatch.setattr(supervisor, "run", lambda settings: given.append(settings.home) or 0, raising=False)
+    monkeypatch.setattr(foreground, "run", lambda settings, _: given.append(settings.home) or 0)
     assert terminal("up", "--home", str(tmp_path / "other")).code == 0
     assert given == [tmp_path / "other"]
 
 
 def test_a_start_in_the_background_that_fails_is_told_with_its_words(terminal, monkeypatch, home) -> None:
     """What the child printed is all that says why; it must not vanish into a log."""
-    code = "print('no room for a database'); raise SystemExit(74)"
+    code = "import sys; print('no room'); sys.stderr.write('for a database\\n'); raise SystemExit(74)"
     real = subprocess.Popen
     monkeypatch.setattr(up.subprocess, "Popen", lambda argv, **options: real([sys.executable, "-c", code], **options))
     ran = terminal("up", "-d")
     assert ran.code == 74
-    assert "no room for a database" in ran.out
+    assert ran.out == "no room\n"
+    assert "for a database" in ran.err
     assert (home / "logs" / "up.log").stat().st_mode & 0o777 == 0o600
 
 
@@ -200,7 +214,7 @@ def test_a_start_in_the_background_comes_back_once_madre_answers(terminal, monke
 import json, os, sys, time
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from bus.process import started_at
-print("VX11 starts", flush=True)
+print("VX11 is up, export VX11_TOKEN=secret", flush=True)
 me = {{"pid": os.getpid(), "born": started_at(os.getpid())}}
 json.dump({{"nats_url": "", "supervisor": me}}, open({str(home / "run.json")!r}, "w"))
 time.sleep(60)
@@ -225,7 +239,8 @@ time.sleep(60)
     try:
         ran = terminal("up", "-d")
         assert ran.code == 0
-        assert "VX11 starts" in ran.out
+        assert "VX11_TOKEN=secret" in ran.out
+        assert "secret" not in (home / "logs" / "up.log").read_text()
         assert "vx11 down" in ran.err
         assert len(remote.asked) == 3
     finally:

@@ -9,12 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli import new_actor
+from schemas.errors import Failure
+
 ROOT = Path(__file__).parents[2]
 
 
 def python(*words: str, path: Path) -> subprocess.CompletedProcess[str]:
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join((str(path), str(ROOT)))}
     return subprocess.run([sys.executable, *words], env=environ, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(autouse=True)
+def noticed(remote) -> None:
+    card = {"name": "greeter", "summary": ""}
+    remote.answers["vx11.madre.get_actor"] = {"status": {"name": "greeter", "state": "dormant"}, "card": card}
 
 
 @pytest.fixture
@@ -68,6 +77,29 @@ def test_it_ends_with_what_to_type_next(terminal) -> None:
     ran = terminal("new", "actor", "greeter")
     assert "vx11 call greeter.greet name=Ana" in ran.err
     assert "actor.py" in ran.err
+
+
+def test_it_comes_back_once_the_actor_can_be_called(terminal, remote) -> None:
+    """`vx11 new actor greeter && vx11 call greeter.greet name=Ana` in one line."""
+    looks = iter([Failure("not_found", "not yet"), Failure("unavailable", "not yet")])
+    found = remote.answers["vx11.madre.get_actor"]
+
+    def answer(_):
+        if failure := next(looks, None):
+            raise failure
+        return found
+
+    remote.answers["vx11.madre.get_actor"] = answer
+    assert "not noticed" not in terminal("new", "actor", "greeter").err
+    assert len(remote.asked) == 3
+
+
+def test_without_a_running_vx11_it_is_written_all_the_same(terminal, remote, monkeypatch) -> None:
+    monkeypatch.setattr(new_actor, "NOTICED_S", 0.2)
+    remote.answers.clear()
+    ran = terminal("new", "actor", "greeter")
+    assert ran.code == 0
+    assert "not noticed it yet" in ran.err
 
 
 @pytest.mark.parametrize("name", ["Greeter", "my-actor", "2nd", "class", "events", "hb", "", "../x", "a.b", "x" * 65, "ñu"])

@@ -27,7 +27,10 @@ class Greet(Request[Greeting]):
 
 GREET = Greet.subject
 FAILED = switch.ModelFailed.subject
-HEARD = {FAILED: switch.ModelFailed.model_json_schema()}
+HEARD = {
+    FAILED: switch.ModelFailed.model_json_schema(),
+    "vx11.events.greeter.greeted": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+}
 GOOD = {"provider": "p", "model": "m", "reason": "r"}
 
 
@@ -75,6 +78,13 @@ async def test_an_error_of_the_actor_keeps_its_field(link):
 
 
 @pytest.mark.parametrize("path", ["/call/nobody/greet", "/call/greeter/shout", "/call/gree%20ter/greet", "/call/$JS/greet"])
+async def test_every_actor_can_be_asked_to_describe_itself(link):
+    """The one verb that no card names."""
+    link.bus.answers["vx11.greeter.describe"] = {"card": {}}
+    assert (await link.post("/call/greeter/describe")).json == {"card": {}}
+    assert link.bus.of("vx11.greeter.describe")[0].headers["vx11-passive"] == "1"
+
+
 async def test_an_unknown_actor_or_verb_is_404(link, path):
     assert is_error(await link.post(path, {}), "not_found")
 
@@ -146,10 +156,17 @@ async def test_an_idempotency_key_is_the_id_by_which_the_stream_keeps_an_event_o
 
 async def test_an_event_that_somebody_hears_must_fit_his_card(link):
     """The card that knows its form is that of another actor than the one it is of."""
-    reply = await link.post("/events/switch/model_failed", {"provider": "p", "model": 3, "reason": "r"})
+    reply = await link.post("/events/greeter/greeted", {"name": 3})
     assert is_error(reply, "invalid")
-    assert reply.json["field"] == "model"
+    assert reply.json["field"] == "name"
     assert link.bus.published == []
+    assert (await link.post("/events/greeter/greeted", {"name": "Ana"})).json["checked"] is True
+
+
+async def test_an_event_of_the_schemas_must_fit_its_class_also_when_nobody_hears_it(link):
+    link.bus.answers[CARD] = cards(card_of("switch"))
+    assert is_error(await link.post("/events/switch/model_failed", {"provider": "p"}), "invalid")
+    assert (await link.post("/events/switch/model_failed", GOOD)).json["checked"] is True
 
 
 async def test_an_event_may_have_more_fields_than_its_class(link):

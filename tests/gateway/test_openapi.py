@@ -57,7 +57,7 @@ def test_a_route_tells_its_statuses_parameters_and_guard(described, route):
     assert in_path == set(re.findall(r"{(\w+)}", route.path))
     assert bool(told["security"]) is not route.is_open
     assert told.get("x-vx11-scope") == (None if route.is_open else route.scope)
-    assert ("requestBody" in told) is (route.method in {"POST", "PUT"})
+    assert ("requestBody" in told) is (route.takes is not None or route.any_object)
 
 
 def test_fields_from_the_path_are_not_asked_for_in_the_body(described):

@@ -81,7 +81,8 @@ async def test_a_service_is_moved_and_the_move_told(link, verb):
     link.bus.answers[f"vx11.madre.{verb}"] = moved("switch", "active")
     reply = await link.post(f"/madre/power/service/switch/{verb}", {"reason": "for a demo"})
     assert reply.json == {"service": "switch", "from": "dormant", "to": "active", "elapsed_ms": 3.5, "error": None}
-    assert link.bus.of(f"vx11.madre.{verb}")[0].body == {"name": "switch", "reason": "for a demo"}
+    asked = link.bus.of(f"vx11.madre.{verb}")[0].body
+    assert (asked["name"], asked["reason"]) == ("switch", "for a demo")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,8 @@ async def test_what_does_not_fit_never_reaches_madre(link, path, body, code, fie
 
 
 async def test_a_window_opens_and_says_who_really_woke(link):
-    woken = [moved("switch", "active"), moved("operator_backend", "failed", error="it crashed")]
+    awake = Moved(service="greeter", from_="active", to="active", elapsed_ms=0.0)  # since before
+    woken = [moved("switch", "handover"), moved("operator_backend", "failed", error="it crashed"), awake]
     link.bus.answers["vx11.madre.open_window"] = WindowOpened(window=window("switch", "operator_backend"), woken=woken)
     said = (await link.post("/madre/power/window/open", {"services": ["switch", "operator_backend"], "ttl_sec": 60})).json
     assert set(said) >= {"window_id", "created_at", "deadline", "services_started", "state", "ttl_remaining_sec"}
@@ -114,7 +116,8 @@ async def test_a_window_opens_and_says_who_really_woke(link):
 
 
 async def test_a_window_closes_and_says_who_really_sleeps(link):
-    slept = [moved("switch", "dormant")]
+    asleep = Moved(service="greeter", from_="dormant", to="dormant", elapsed_ms=0.0)  # since before
+    slept = [Moved(service="switch", from_="active", to="dormant", elapsed_ms=3.5), asleep]
     link.bus.answers["vx11.madre.close_window"] = WindowClosed(window=window("switch"), slept=slept)
     said = (await link.post("/madre/power/window/close")).json
     assert (said["status"], said["state"], said["services_stopped"]) == ("ok", "closed", ["switch"])

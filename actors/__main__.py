@@ -1,0 +1,34 @@
+"""`python -m actors NAME`: the plain launcher's process. Reads its start order, one line of JSON, and lives as that instance."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+
+from bus.instance import Start, live
+from bus.loading import load_actor, roots_of
+from bus.settings import Settings
+from bus.supervisor import start_logging
+
+USAGE = 64
+"""sysexits.h EX_USAGE."""
+
+
+def main() -> int:
+    start_logging()
+    if len(sys.argv) != 2 or sys.stdin.isatty():
+        sys.stderr.write(
+            "python -m actors NAME is what a host runs to start an actor, with the start order on its standard input.\n"
+            "To wake an actor yourself:  vx11 wake NAME\n"
+        )
+        return USAGE
+    settings = Settings.read(os.environ)
+    start = Start(**json.loads(sys.stdin.readline()))
+    actor = load_actor(sys.argv[1], roots_of(settings))
+    return asyncio.run(live(actor, start, settings.get("VX11_NATS_URL"), settings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
