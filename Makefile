@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+SOAK_S ?= 3600
+SOAK_VICTIMS := actor madre host nats-server tentaculo_link
 NEEDS  := pyproject.toml deploy/constraints.txt
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint deploy/constraints.txt
 
@@ -12,8 +14,9 @@ help:
 	@echo "make up     start VX11 here, in the foreground (Ctrl-C stops it)"
 	@echo "make test   everything that is checked: style, types, imports, tests"
 	@echo "make lint   the first three of these"
-	@echo "make bench  1,000 forced sleeps and wakes at 500 requests/s, every answer counted"
-	@echo "make soak   the same for an hour, with processes killed and frozen on the way"
+	@echo "make bench  how fast this machine answers, awake and from sleep, in a table; takes half a minute"
+	@echo "make soak   1,000 forced sleeps and wakes at 500 requests/s, every answer counted; then an hour with everything"
+	@echo "            killed and frozen on the way (SOAK_S=60 for a minute)"
 	@echo "make clean  remove .venv and what the tools left; data/ stays"
 
 up: $(VENV)/.run
@@ -30,10 +33,11 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.run
-	$(BIN)/vx11 torture --cycles 1000 --rate 500
+	$(BIN)/python -m gateway.torture
 
 soak: $(VENV)/.run
-	$(BIN)/vx11 torture --cycles 20000 --rate 100 --kill actor,madre,host --freeze actor --restart-server
+	$(BIN)/vx11 torture --cycles 1000 --rate 500 --storm 1000
+	$(BIN)/vx11 torture --seconds $(SOAK_S) --rate 100 $(SOAK_VICTIMS:%=--kill %) $(SOAK_VICTIMS:%=--freeze %)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -26,7 +26,7 @@ def main() -> int:
         return USAGE
     settings = Settings.read(os.environ)
     start = Start(**json.loads(sys.stdin.readline()))
-    actor = load_actor(sys.argv[1], roots_of(settings))
+    actor = load_actor(sys.argv[1], roots_of(settings), settings)
     return asyncio.run(live(actor, start, settings.get("VX11_NATS_URL"), settings))
 
 

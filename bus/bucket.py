@@ -52,7 +52,8 @@ class Bucket:
         try:
             self._bus.wire.send(self._get, json.dumps({"multi_last": [f"{self._keys}>"]}).encode(), reply=reply)
             async with asyncio.timeout(READ_S):
-                await done
+                with self._bus.unless_lost(done):
+                    await done
         except TimeoutError:
             raise Failure("timeout", f"{self._keys} was not read in {READ_S:g} s") from None
         finally:

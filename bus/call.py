@@ -15,7 +15,12 @@ TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 REQUEST_ID = "vx11-request-id"
 DEADLINE = "vx11-deadline"
+SENT = "vx11-sent"
+"""When a request was first sent, ms since the epoch; a repeat carries the same."""
 AGAIN = "vx11-again"
+"""`1`: its first copy may have been begun by whoever has died or lost the answer. `held`: only madre was lost meanwhile,
+so that its first copy was in her hands, or is known to the instance that lives."""
+AGAIN_HELD = "held"
 PASSIVE = "vx11-passive"
 PATH = "vx11-path"
 CALLER = "vx11-caller"
@@ -32,6 +37,9 @@ ERROR_CODE = "Nats-Service-Error-Code"
 
 CORRELATION_FORM = re.compile(r"[A-Za-z0-9_-]{8,64}")
 TRACEPARENT_FORM = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+HEADER_CHARS_MOST = 512
+"""W3C's bound for tracestate, and enough for a path of a dozen actors."""
+DIGITS_MOST = 15
 NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -73,12 +81,12 @@ def call_from(headers: Mapping[str, str] | None) -> Call:
     return Call(
         correlation if CORRELATION_FORM.fullmatch(correlation) else new_correlation_id(),
         traceparent if TRACEPARENT_FORM.fullmatch(traceparent) else new_traceparent(),
-        h.get(TRACESTATE, ""),
-        h.get(REQUEST_ID, ""),
+        _bounded(h.get(TRACESTATE, "")),
+        _bounded(h.get(REQUEST_ID, "")),
         milliseconds(h.get(DEADLINE)) / 1000,
-        h.get(CALLER, ""),
-        h.get(SCOPES, ""),
-        h.get(PATH, ""),
+        _bounded(h.get(CALLER, "")),
+        _bounded(h.get(SCOPES, "")),
+        _bounded(h.get(PATH, "")),
         h.get(PASSIVE) == "1",
         milliseconds(h.get(HELD_MS)),
     )
@@ -86,7 +94,12 @@ def call_from(headers: Mapping[str, str] | None) -> Call:
 
 def milliseconds(text: str | None) -> int:
     """A header's whole number; 0 when it is missing or none."""
-    return int(text) if text and text.isascii() and text.isdigit() else 0
+    return int(text) if text and len(text) <= DIGITS_MOST and text.isascii() and text.isdigit() else 0
+
+
+def _bounded(text: str) -> str:
+    """What is carried on to other messages must not outgrow them; what is longer was made up by nobody of ours."""
+    return text if len(text) <= HEADER_CHARS_MOST else ""
 
 
 def new_correlation_id() -> str:

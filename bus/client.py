@@ -6,49 +6,51 @@ import asyncio
 import json
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from bus import call
-from bus.asking import Asking, failure_of
+from bus.asking import NOBODY_MOST_S, Answer, Asking, failure_of
+from bus.plain import Plain
 from bus.wire import FAST_RECONNECT_S, RECONNECT_S, Msg, Subscription, Wire, status_of
 from schemas.errors import Failure
 from schemas.message import Event, Message, Request, Streamed
+
+__all__ = ["Answer", "Bus"]
 
 R = TypeVar("R", bound=Message)
 C = TypeVar("C", bound=Message)
 
 log = logging.getLogger("vx11.client")
 
+LAST_MOMENT_S = 0.002
+"""What cannot be answered before the deadline is not sent again."""
 CRASH_GRACE_S = 0.06
 """The host's report of an exit may overtake the last answers of the instance."""
 UNKNOWN_ACTOR_AFTER = 6
 """So often nobody listened (about 0.6 s) before madre is asked whether the actor exists at all."""
+ENDED_MOST = 256
+"""Deaths that are remembered, so that each counts once."""
 PUBLISH_S = 10.0
 PUBLISH_TRY_S = 2.5
 EXITED = "vx11.events.power.exited.*"
 MADRE_STARTED = "vx11.events.madre.started"
 
 
-@dataclass(slots=True, frozen=True)
-class Answer:
-    """A good answer as it travelled: `body` is one JSON document."""
-
-    body: bytes
-    headers: Mapping[str, str]
-
-
-class Bus:
+class Bus(Plain):
     """One connection's client. Made by `Bus.connect`, which also closes it."""
 
     def __init__(self, wire: Wire, *, name: str) -> None:
-        self.wire = wire
+        super().__init__(wire)
         self.name = name
         """The actor that sends, or empty: becomes `vx11-caller` and a part of `vx11-path`."""
         self._asked: dict[str, tuple[Asking, Callable[[Msg | Failure], None]]] = {}
+        self._ended: deque[str] = deque(maxlen=ENDED_MOST)
 
     @classmethod
     @asynccontextmanager
@@ -101,7 +103,7 @@ class Bus:
             request_id=request_id,
             headers=_with_passive(kind, headers),
         )
-        reply: R = kind.reply_type().model_validate_json(answer.body)  # type: ignore[assignment]
+        reply: R = _parsed(kind.reply_type(), answer.body, kind)  # type: ignore[assignment]
         return reply
 
     async def stream(
@@ -125,7 +127,7 @@ class Bus:
             async for frame in frames:
                 last = call.END in frame.headers or call.SEQ not in frame.headers
                 made = kind.reply_type() if last else kind.chunk_type()
-                yield made.model_validate_json(frame.body)  # type: ignore[misc]
+                yield _parsed(made, frame.body, kind)  # type: ignore[misc]
 
     async def ask(
         self,
@@ -142,6 +144,7 @@ class Bus:
 
         def heard(msg: Msg | Failure) -> None:
             if done.done():
+                self.wire.strays += isinstance(msg, Msg)
                 return
             failure = msg if isinstance(msg, Failure) else failure_of(msg.headers or {}, msg.data)
             if failure:
@@ -154,7 +157,7 @@ class Bus:
             async with asyncio.timeout(max(0.0, asking.deadline - time.time())):
                 return await done
         except TimeoutError:
-            raise _late(asking) from None
+            raise asking.late() from None
         finally:
             self._settle(token)
 
@@ -180,7 +183,9 @@ class Bus:
             async with asyncio.timeout(max(0.0, asking.deadline - time.time())) as clock:
                 while True:
                     frame = await frames.get()
-                    answer = _frame(asking, frame)
+                    if isinstance(frame, Failure):
+                        raise frame
+                    answer = asking.take(frame.headers or {}, frame.data)
                     ended = call.END in answer.headers or call.SEQ not in answer.headers
                     clock.reschedule(None)  # the reader's own time between two frames is not ours to count
                     yield answer
@@ -188,7 +193,7 @@ class Bus:
                         return
                     clock.reschedule(asyncio.get_running_loop().time() + max(0.0, asking.deadline - time.time()))
         except TimeoutError:
-            raise _late(asking) from None
+            raise asking.late() from None
         finally:
             self._settle(token)
 
@@ -220,31 +225,6 @@ class Bus:
     async def listen(self, subject: str, heard: Callable[[Msg], None], *, queue: str = "") -> Subscription:
         return await self.wire.hear(subject, heard, queue=queue)
 
-    async def api(
-        self, subject: str, body: bytes = b"", *, timeout: float = 5.0, headers: Mapping[str, str] | None = None
-    ) -> dict[str, Any]:
-        """One request to JetStream; its error becomes a Failure: `storage_full`, `not_found`, `conflict`, else `unavailable`."""
-        msg = await self.raw(subject, body, timeout=timeout, headers=headers)
-        if status_of(msg) == "503":
-            raise Failure("unavailable", f"no stream takes {subject}")
-        document: dict[str, Any] = json.loads(msg.data)
-        if error := document.get("error"):
-            raise jetstream_failure(error)
-        return document
-
-    async def raw(self, subject: str, body: bytes = b"", *, timeout: float, headers: Mapping[str, str] | None = None) -> Msg:
-        """One request, the first message that comes back, whatever it is. Raises Failure("timeout" | "unavailable")."""
-        done: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-        token, reply = self.wire.await_answer(lambda msg: None if done.done() else done.set_result(msg))
-        try:
-            self.wire.send(subject, body, reply=reply, headers=headers)
-            async with asyncio.timeout(timeout):
-                return await done
-        except TimeoutError:
-            raise Failure("timeout", f"no answer on {subject} in {timeout:g} s") from None
-        finally:
-            self.wire.forget_answer(token)
-
     def _inherited(self) -> dict[str, str]:
         circumstances = call.current.get()
         if circumstances is None:
@@ -272,6 +252,7 @@ class Bus:
         made = self._inherited()
         made[call.REQUEST_ID] = request_id or call.new_request_id()
         made[call.DEADLINE] = str(int(deadline * 1000))
+        made[call.SENT] = str(int(now * 1000))
         if headers:
             made.update(headers)
         asking = Asking(subject, body, made, idempotent, deadline, now)
@@ -316,38 +297,50 @@ class Bus:
         if (entry := self._asked.get(token)) is None:
             return
         asking, heard = entry
-        asking.out = True
+        if time.time() > asking.deadline - LAST_MOMENT_S:
+            return
+        out, asking.out = asking.out, True
+        if not out:
+            asking.sent_anew(time.time())
         try:
             self.wire.send(asking.subject, asking.body, reply=f"{self.wire.inbox}.{token}", headers=asking.headers)
         except Failure as failure:
             if failure.code != "unavailable":
-                heard(failure)  # without a connection the reconnect asks again
+                heard(failure)
+            elif not out:
+                asking.out = False
+                asyncio.get_running_loop().call_later(NOBODY_MOST_S, self._send_again, token)
+            # else the reconnect asks again
 
     def _heard_exit(self, msg: Msg) -> None:
         try:
             exit_ = json.loads(msg.data)
         except ValueError:
             return
-        if exit_.get("clean"):
+        run = exit_.get("run", "")
+        if exit_.get("clean") or run in self._ended:
             return
+        if run:  # hosts tell of a death again when they are asked
+            self._ended.append(run)
         actor, before = exit_.get("actor"), time.time()
         self._later(lambda asking: asking.actor == actor and asking.sent_at <= before, crash=True)
 
-    def _heard_madre(self, _: Msg) -> None:
-        before = time.time()
-        self._later(lambda asking: asking.sent_at <= before, crash=False)
+    def _heard_madre(self, msg: Msg) -> None:
+        """Another madre. What was sent before she said so, and by nobody else lost sight of, was at most held."""
+        told = _number(msg.data, "at")
+        before = told or time.time()
+        self._later(lambda asking: asking.sent_at <= before and not asking.chunks, crash=False, held=bool(told))
 
-    def _later(self, concerns: Callable[[Asking], bool], *, crash: bool) -> None:
+    def _later(self, concerns: Callable[[Asking], bool], *, crash: bool, held: bool = False) -> None:
         if self._asked:
-            asyncio.get_running_loop().call_later(CRASH_GRACE_S, lambda: self._ask_again(concerns, crash=crash))
+            loop = asyncio.get_running_loop()
+            loop.call_later(CRASH_GRACE_S, lambda: self._ask_again(concerns, crash=crash, held=held))
 
-    def _ask_again(self, concerns: Callable[[Asking], bool], *, crash: bool) -> None:
+    def _ask_again(self, concerns: Callable[[Asking], bool], *, crash: bool, held: bool = False) -> None:
         for token, (asking, heard) in list(self._asked.items()):
             if not asking.out or not concerns(asking):
                 continue  # what nobody has is sent again plainly, in its time
-            if not crash and asking.chunks:
-                continue  # frames are numbered: a gap will show itself
-            if failure := asking.lost_sight(crash=crash):
+            if failure := asking.lost_sight(crash=crash, held=held):
                 heard(failure)
             else:
                 self._send_again(token)
@@ -357,31 +350,18 @@ def _with_passive(kind: type[Request[Any]], headers: Mapping[str, str] | None) -
     return {call.PASSIVE: "1", **(headers or {})} if kind.passive else headers
 
 
-def _frame(asking: Asking, frame: Msg | Failure) -> Answer:
-    if isinstance(frame, Failure):
-        raise frame
-    headers = frame.headers or {}
-    if failure := failure_of(headers, frame.data):
-        raise failure
-    if call.SEQ in headers:
-        if call.milliseconds(headers[call.SEQ]) != asking.chunks:
-            raise Failure("crashed", f"the answer of {asking.actor} lost pieces after the first {asking.chunks}")
-        asking.chunks += 1
-    return Answer(frame.data, headers)
+def _number(data: bytes, field: str) -> float:
+    """A number in a stranger's document; 0.0 when there is none."""
+    try:
+        found = json.loads(data).get(field)
+    except (ValueError, AttributeError):
+        return 0.0
+    return float(found) if isinstance(found, int | float) else 0.0
 
 
-def _late(asking: Asking) -> Failure:
-    if asking.nobody:
-        return Failure("unavailable", f"nobody answers on {asking.subject}; is VX11 up, and is the name right?")
-    return Failure("timeout", f"no answer on {asking.subject} before the deadline")
-
-
-def jetstream_failure(error: Mapping[str, Any]) -> Failure:
-    """JetStream's error as one of ours."""
-    code, text = int(error.get("err_code", 0)), str(error.get("description", "JetStream error"))
-    if code in (10071, 10164):
-        return Failure("conflict", text, err_code=code)
-    if int(error.get("code", 0)) == 404:
-        return Failure("not_found", text, err_code=code)
-    full = code in (10023, 10047, 10077) or "maximum" in text or "insufficient" in text or "no space" in text
-    return Failure("storage_full" if full else "unavailable", text, err_code=code)
+def _parsed(made: type[Message], body: bytes, kind: type[Request[Any]]) -> Message:
+    try:
+        return made.model_validate_json(body)
+    except ValidationError as error:
+        wrong = ", ".join(".".join(str(part) for part in e["loc"]) or "body" for e in error.errors(include_url=False))
+        raise Failure("internal", f"the answer to {kind.subject} is no {made.__name__}: {wrong}") from None

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bus.stats import Stats, VerbStats
+from bus.users import answerable
 from bus.wire import Msg, Wire
 from schemas.card import Card
 
@@ -43,8 +44,9 @@ class Discovery:
 
     def heard(self, msg: Msg) -> None:
         """Answer if the question concerns this service."""
-        if msg.reply and (document := self.answer(msg.subject)):
-            self._wire.send(msg.reply, json.dumps(document).encode())
+        reply = answerable(msg.reply)
+        if reply and (document := self.answer(msg.subject)):
+            self._wire.send(reply, json.dumps(document).encode())
 
     def answer(self, subject: str) -> dict[str, Any] | None:
         """The document that ADR-32 asks for on `subject`, None when it is meant for others."""

@@ -9,6 +9,7 @@ import logging
 import platform
 import secrets
 import socket
+import time
 from collections import OrderedDict
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bus.client import Bus
+from bus.examine import watched
 from bus.instance import CLEAN_EXITS, Start
 from bus.loading import find_actors, roots_of
 from bus.process import is_same
@@ -31,6 +33,10 @@ log = logging.getLogger("vx11.host")
 
 LOOK_S = 0.25
 """Between two looks at the source files: an edit is noticed within this time."""
+CLOCK_NS = 20_000_000
+"""What a file system's clock may be behind."""
+CHANGED_SINCE = -1
+"""Perhaps changed while it was being imported: it is looked at again."""
 KNOWN_MOST = 1_000
 DRAIN_S = 50.0
 """When the host stops its instances may finish for so long; the supervisor waits a little longer."""
@@ -46,6 +52,7 @@ class Run:
     start: Start
     pid: int = 0
     code: int | None = None
+    ended: float = 0.0
 
 
 @dataclass
@@ -70,7 +77,8 @@ class Host:
         self._ids: OrderedDict[str, Run] = OrderedDict()
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._sources: dict[str, Source] = {}
-        self._asked_cards: set[str] = set()
+        self._asked_cards: dict[str, dict[Path, int]] = {}
+        """Actors that are being looked at, with how their files were when that was asked for."""
         self._lost = asyncio.Event()
         self._ended = asyncio.Event()
         """An instance has ended."""
@@ -83,17 +91,18 @@ class Host:
         self._zygote.setblocking(False)
         reading = asyncio.create_task(self._read_zygote())
         looking = asyncio.create_task(self._look_for_ever())
+        self._bus.wire.on_close.append(self._lost.set)  # for good: without the bus it hears of nothing
         waits = [asyncio.create_task(stop.wait()), asyncio.create_task(self._lost.wait())]
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            if not self._lost.is_set():
+            await asyncio.wait([*waits, reading, looking], return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set() and not self._lost.is_set():
                 await self._bus.wire.leave(activations)
                 await self._drain_all()
         finally:
             for task in (reading, looking, *waits):
                 task.cancel()
-        if self._lost.is_set() and not stop.is_set():
-            raise Failure("crashed", "the zygote is gone")
+        if not stop.is_set():
+            raise Failure("crashed", "the zygote or the connection is gone")
 
     async def _drain_all(self) -> None:
         """Let every instance finish its work and leave; what is left after DRAIN_S ends with the zygote."""
@@ -132,9 +141,9 @@ class Host:
         )
         run = Run(start)
         self._ids[id_] = self._runs[start.run] = run
-        while len(self._ids) > KNOWN_MOST:
-            _, old = self._ids.popitem(last=False)
-            self._runs.pop(old.start.run, None)
+        ended = [known for known, old in self._ids.items() if old.code is not None]
+        for known in ended[: max(0, len(self._ids) - KNOWN_MOST)]:  # what lives is never forgotten
+            self._runs.pop(self._ids.pop(known).start.run, None)
         self._command({"op": "start", "start": asdict(start)})
 
     def _heard_order(self, msg: Msg) -> None:
@@ -167,7 +176,7 @@ class Host:
             return
         clean = run.code in CLEAN_EXITS
         reason = "" if clean else f"its process ended with {run.code}; {start.actor}.log has more"
-        exited = Exited(**common, code=run.code, clean=clean, reason=reason)
+        exited = Exited(**common, code=run.code, clean=clean, reason=reason, ended=run.ended)
         self._bus.tell(exited, subject=f"{Exited.subject}.{start.actor}")
 
     async def _read_zygote(self) -> None:
@@ -190,14 +199,14 @@ class Host:
             return
         run.pid = told["pid"]
         if told["op"] == "exited":
-            run.code = told["code"]
+            run.code, run.ended = told["code"], time.time()
             self._ended.set()
         self._tell(run)
 
     def _heard_card(self, told: dict[str, Any]) -> None:
         name = told["name"]
-        self._asked_cards.discard(name)
-        stamps = {Path(file): _stamp(Path(file)) for file in told["files"]}
+        self._asked_cards.pop(name, None)
+        stamps = {Path(file): _stamp(Path(file), before=told["begun"]) for file in told["files"]}
         card = Card.model_validate(told["card"])
         self._sources[name] = Source(card.model_dump(mode="json"), stamps, told.get("grew", 0) < LIGHT_BYTES)
         if card.error:
@@ -209,7 +218,7 @@ class Host:
     async def _register(self, card: dict[str, Any]) -> None:
         """Tell madre, until she has it: she stands in only for what she knows."""
         body = json.dumps({"card": card, "host": self.name}).encode()
-        while True:
+        while self._sources[card["name"]].card is card:  # else a later one is on its way
             try:
                 await self._bus.ask("vx11.madre.register", body, timeout=5.0, idempotent=True)
                 return
@@ -224,9 +233,10 @@ class Host:
         while True:
             for name in find_actors(self._roots):
                 source = self._sources.get(name)
-                changed = source and any(_stamp(file) != stamp for file, stamp in source.stamps.items())
-                if (source is None or changed) and name not in self._asked_cards:
-                    self._asked_cards.add(name)
+                known = self._asked_cards.get(name) or (source.stamps if source else {})
+                if not known or any(_stamp(file) != stamp for file, stamp in known.items()):
+                    files = source.stamps if source else map(Path, watched(name, self._roots))
+                    self._asked_cards[name] = {file: _stamp(file) for file in files}
                     self._command({"op": "card", "name": name})
             await asyncio.sleep(LOOK_S)
 
@@ -269,11 +279,13 @@ async def _main(settings: Settings, url: str, zygote: socket.socket) -> int:
     return 0
 
 
-def _stamp(file: Path) -> int:
+def _stamp(file: Path, *, before: int = 0) -> int:
+    """The time of its last change. With `before`, ns since the epoch: CHANGED_SINCE unless the change is surely older."""
     try:
-        return file.stat().st_mtime_ns
+        changed = file.stat().st_mtime_ns
     except OSError:
         return 0
+    return CHANGED_SINCE if before and changed > before - CLOCK_NS else changed
 
 
 def _now() -> str:

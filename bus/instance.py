@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -36,7 +37,7 @@ BEAT_S = 2.0
 LEFT, LOST_CLAIM, BROKEN = 0, 3, 1
 """Exit codes: left with empty hands; another was faster; could not start or lost its connection for good."""
 CLEAN_EXITS = (LEFT, LOST_CLAIM)
-READ_AGAIN_S = 0.2
+READ_AGAIN_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,20 @@ class Instance:
         self._born = started_at(os.getpid())
         self._orders = asyncio.Event()
         self._want = "serve"
+        self._left = 0.0
         self._shared: Subscription | None = None
         self._durable: Any = None  # bus.durable.DurableConsumers, imported only by those who have some
         self._released = False
         self._consuming: asyncio.Task[None] | None = None
+        self._ears: list[Subscription] = []
+        self._hearing: set[asyncio.Task[None]] = set()
+        """Events that are being handled and will not come again."""
         self._resources = Resources(actor, {Bus: bus, Settings: settings})
         self._resources.check()
-        self._responder = Responder(actor, bus.wire, self._resources, run=start.run, describe=self._describe)
+        alone_since = float(start.record.get("vacated", math.inf))
+        self._responder = Responder(
+            actor, bus.wire, self._resources, run=start.run, describe=self._describe, alone_since=alone_since
+        )
 
     @cached_property
     def _card(self) -> Card:
@@ -87,6 +95,7 @@ class Instance:
         if not await self._claim():
             return LOST_CLAIM
         await self._resources.open()
+        beats: asyncio.Task[None] | None = None
         try:
             private = f"vx11.inst.{self.actor.name}.{self._start.run}.>"
             own = await self._bus.listen(private, self._heard_private)
@@ -94,14 +103,15 @@ class Instance:
             await self._bus.wire.barrier()
             self._say_active()
             beats = asyncio.create_task(self._beat_for_ever())
-            try:
-                await self._conduct(own)
-            finally:
-                beats.cancel()
+            await self._conduct(own)
         finally:
-            await self._resources.close()
+            try:
+                await self._resources.close()
+            finally:
+                if beats is not None:  # who is silent is taken for frozen, also while it closes a model
+                    beats.cancel()
         self._responder.recorder.flush()
-        slept = Slept(actor=self.actor.name, id=self._start.id, run=self._start.run, at=_now())
+        slept = Slept(actor=self.actor.name, id=self._start.id, run=self._start.run, at=_now(), left=self._left)
         self._bus.tell(slept, subject=f"{Slept.subject}.{self.actor.name}")
         return LEFT
 
@@ -109,14 +119,17 @@ class Instance:
         """One compare-and-set before anything is subscribed; an unknown outcome is read, never guessed."""
         records = Records(self._bus)
         mine = ActorRecord.model_validate({**self._start.record, **self._owned()})
+        asked_before = False
         while True:
             try:
                 revision = await records.swap(mine, self._start.revision)
                 self._revision = revision or 0
-                return revision is not None
+                if revision or not asked_before:
+                    return revision is not None
             except Failure as failure:
                 log.warning("claim of %s: %s", self.actor.name, failure)
-            await asyncio.sleep(READ_AGAIN_S)
+                await asyncio.sleep(READ_AGAIN_S)
+            asked_before = True  # from here on a conflict may be with ourselves
             try:
                 found, revision = await records.get(self.actor.name)
             except Failure as failure:
@@ -177,7 +190,7 @@ class Instance:
         if self._durable:
             await self._durable.release()
             self._released = True
-        while self._responder.in_flight or self._durable_pending():
+        while self._responder.in_flight or self._events_pending():
             if self._want != "leave":
                 return False
             await self._finished_or_ordered()
@@ -186,7 +199,13 @@ class Instance:
         if self._durable:
             await self._settle_durable()
         await self._bus.wire.leave(own)  # from here on it cannot be called back
+        for ear in self._ears:
+            await self._bus.wire.leave(ear)
         await self._responder.idle()
+        if self._hearing:
+            await asyncio.wait(self._hearing)
+        self._responder.disown_doubts()
+        self._left = time.time()
         return True
 
     async def _settle_durable(self) -> None:
@@ -201,12 +220,14 @@ class Instance:
 
     async def _finished_or_ordered(self) -> None:
         waits = [asyncio.ensure_future(self._orders.wait()), asyncio.ensure_future(self._responder.idle())]
-        if self._durable_pending():
+        if self._events_pending():
             waits[1].cancel()
             waits[1] = asyncio.ensure_future(asyncio.sleep(0.02))
-        _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()
         if self._want == "leave":
             self._orders.clear()
 
@@ -255,7 +276,7 @@ class Instance:
         self._responder.on_first_answer = self._send_beat
         for handler in self.actor.events:
             if not handler.durable:
-                await self._bus.listen(handler.message.subject, self._hearer(handler))
+                self._ears.append(await self._bus.listen(handler.message.subject, self._hearer(handler)))
         if self.actor.durables:
             heard = await asyncio.to_thread(importlib.import_module, "bus.durable_handlers")  # 80 ms beside the first requests
             self._durable = heard.consumers(self.actor, self._bus, self._resources)
@@ -264,12 +285,14 @@ class Instance:
     def _hearer(self, handler: Handler) -> Any:
         def heard(msg: Msg) -> None:
             task = asyncio.get_running_loop().create_task(run_event(handler, self._resources, msg))
+            self._hearing.add(task)
+            task.add_done_callback(self._hearing.discard)
             task.add_done_callback(_log_failure)
 
         return heard
 
-    def _durable_pending(self) -> int:
-        return self._durable.pending() if self._durable else 0
+    def _events_pending(self) -> int:
+        return len(self._hearing) + (self._durable.pending() if self._durable else 0)
 
     async def _beat_for_ever(self) -> None:
         pause = min(BEAT_S, self.actor.idle_after / 2)
@@ -291,7 +314,7 @@ class Instance:
             "instance": self._start.id,
             "idle_s": round(self._responder.idle_s(), 3),
             "in_flight": self._responder.in_flight,
-            "pending": self._durable_pending(),
+            "pending": self._events_pending(),
             "answered": self._responder.answered,
             "shed": self._responder.recorder.shed,
             "card_version": self._start.card_version,

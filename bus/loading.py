@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 from bus.actor import Actor
 from bus.settings import Settings
@@ -26,14 +28,31 @@ def find_actors(roots: list[Path]) -> list[str]:
     return sorted(name for name in names if ACTOR_NAME.fullmatch(name))
 
 
-def load_actor(name: str, roots: list[Path]) -> Actor:
-    """Import an actor. Raises whatever its module raises, and TypeError when it declares no actor of that name."""
+def load_actor(name: str, roots: list[Path], settings: Settings | None = None) -> Actor:
+    """Import an actor. `VX11_IDLE_AFTER` (seconds), where it is set, is the `idle_after` of all, whatever they declare.
+
+    Raises whatever its module raises, and TypeError when it declares no actor of that name.
+    """
     built_in = (roots[0] / "actors" / name / "actor.py").exists()
     for root in reversed(roots[1:]):
         if str(root) not in sys.path:
             sys.path.insert(0, str(root))
-    module = importlib.import_module(f"actors.{name}.actor" if built_in else f"{name}.actor")
+    module = _import(f"actors.{name}.actor" if built_in else f"{name}.actor", cached=built_in)
     actor = getattr(module, "actor", None)
     if not isinstance(actor, Actor) or actor.name != name:
         raise TypeError(f"{module.__file__} must declare `actor = Actor({name!r}, summary=...)`")
+    if settings:
+        return replace(actor, idle_after=settings.number("VX11_IDLE_AFTER", actor.idle_after))
     return actor
+
+
+def _import(module: str, *, cached: bool) -> ModuleType:
+    """Without `cached` nothing compiled is left behind: it is known by the second and the size of its source, and who
+    tries things out may change a word for another one of the same length within a second.
+    """
+    before = sys.dont_write_bytecode
+    sys.dont_write_bytecode = before or not cached
+    try:
+        return importlib.import_module(module)
+    finally:
+        sys.dont_write_bytecode = before

@@ -23,7 +23,20 @@ def die_with_parent(parent: int) -> None:
 
 
 def started_at(pid: int) -> float:
-    """When the process `pid` began, seconds since the epoch; 0.0 when there is none (or only its remains)."""
+    """When the process `pid` began, in seconds on a clock that nobody sets; 0.0 when there is none (or only its remains).
+
+    On Linux since the machine started; elsewhere since the epoch, which is all that can be had.
+    """
+    if sys.platform != "linux":
+        return _created(pid)
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return 0.0 if fields[0] in ("Z", "X") else int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def _created(pid: int) -> float:
     try:
         process = psutil.Process(pid)
         return 0.0 if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
@@ -32,7 +45,7 @@ def started_at(pid: int) -> float:
 
 
 def is_same(pid: int, born: float) -> bool:
-    """Whether `pid` is still the process that began at `born` (seconds since the epoch; the clock ticks in 10 ms)."""
+    """Whether `pid` is still the process that began at `born`, as `started_at` told it (in steps of 10 ms)."""
     return bool(pid) and born > 0 and abs(started_at(pid) - born) < 0.1
 
 

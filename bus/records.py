@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
+
+from pydantic import ValidationError
 
 from bus.client import Bus
 from bus.wire import status_of
 from schemas.errors import Failure
 from schemas.power import ActorRecord
+
+log = logging.getLogger("vx11.records")
 
 BUCKET = "VX11_ACTORS"
 READ_S = 2.0
@@ -24,15 +29,22 @@ class Records:
         self._info = f"$JS.API.STREAM.INFO.KV_{bucket}"
 
     async def get(self, actor: str) -> tuple[ActorRecord | None, int]:
-        """The record and its revision. Raises Failure when the store cannot be read."""
+        """The record, None when there is none or what is there is none, and its revision.
+
+        Raises Failure when the store cannot be read.
+        """
         msg = await self._bus.raw(self._get + actor, timeout=READ_S)
         status = status_of(msg)
         if status == "404":
             return None, 0
         if status:
             raise Failure("unavailable", f"the record of {actor} cannot be read: {status}")
-        headers = msg.headers or {}
-        return ActorRecord.model_validate_json(msg.data), int(headers["Nats-Sequence"])
+        revision = int((msg.headers or {})["Nats-Sequence"])
+        try:
+            return ActorRecord.model_validate_json(msg.data), revision
+        except ValidationError as error:
+            log.error("revision %d of %s is no record and counts as none: %s", revision, actor, error)
+            return None, revision
 
     async def swap(self, record: ActorRecord, revision: int) -> int | None:
         """Replace revision `revision`; the new revision, or None when somebody was faster.

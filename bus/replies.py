@@ -23,43 +23,48 @@ class Outcome:
     replies: list[str]
     body: bytes | None = None
     headers: dict[str, str] | None = None
+    ended: float = 0.0
+    connection: int = 0
+    """Over which of our connections, counted, it was answered."""
 
 
 class Replies:
     """Bounded by age and bytes; what is forgotten early is only ever an answer that can be asked for again."""
 
     def __init__(self) -> None:
+        self._running: dict[Key, Outcome] = {}
         self._kept: OrderedDict[Key, Outcome] = OrderedDict()
+        """In the order in which they ended."""
         self._bytes = 0
+        self.complete_since = 0.0
+        """Whatever was accepted later than this is still known (seconds since the epoch)."""
 
     def find(self, key: Key) -> Outcome | None:
-        return self._kept.get(key)
+        return self._running.get(key) or self._kept.get(key)
 
     def begin(self, key: Key, now: float, deadline: float, reply: str) -> None:
-        self._kept[key] = Outcome(now, deadline, [reply])
-        self._bytes += ENTRY_BYTES
+        self._running[key] = Outcome(now, deadline, [reply])
 
-    def end(self, key: Key, body: bytes, headers: dict[str, str]) -> list[str]:
+    def end(self, key: Key, now: float, body: bytes, headers: dict[str, str], connection: int = 0) -> list[str]:
         """Keep the outcome; returns the subjects that wait for it."""
-        outcome = self._kept.get(key)
+        outcome = self._running.pop(key, None)
         if outcome is None:
             return []
-        outcome.body, outcome.headers = body, headers
-        self._bytes += len(body)
+        outcome.ended, outcome.body, outcome.headers, outcome.connection = now, body, headers, connection
+        self._kept[key] = outcome
+        self._bytes += ENTRY_BYTES + len(body)
         return outcome.replies
 
-    def forget(self, key: Key) -> None:
-        if outcome := self._kept.pop(key, None):
-            self._bytes -= ENTRY_BYTES + len(outcome.body or b"")
-
     def trim(self, now: float) -> None:
-        """Forget what is too old, and the oldest while there are too many bytes; never what still runs."""
+        """Forget what ended too long ago, and the oldest while there are too many bytes; never what still runs."""
         while self._kept:
             key, oldest = next(iter(self._kept.items()))
-            if oldest.body is None or (now - oldest.made < KEPT_S and self._bytes <= KEPT_BYTES):
+            if now - oldest.ended < KEPT_S and self._bytes <= KEPT_BYTES:
                 return
-            self.forget(key)
+            del self._kept[key]
+            self._bytes -= ENTRY_BYTES + len(oldest.body or b"")
+            self.complete_since = max(self.complete_since, oldest.made)
 
     def awaited_until(self, key: Key) -> float:
-        outcome = self._kept.get(key)
+        outcome = self.find(key)
         return outcome.deadline if outcome else 0.0

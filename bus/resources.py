@@ -23,12 +23,14 @@ class Resources:
             for resource in self._actor.resources.values():
                 wanted = {name: self._value(kind, f"resource {resource.makes.__name__}") for name, kind in resource.wants.items()}
                 opened = asynccontextmanager(resource.open)(**wanted)
-                self._values[resource.makes] = await self._stack.enter_async_context(opened)
+                self._values[resource.makes] = await opened.__aenter__()
+                self._stack.push_async_callback(opened.__aexit__, None, None, None)  # the trouble of one is not another's
         except BaseException:
             await self._stack.aclose()
             raise
 
     async def close(self) -> None:
+        """Close all, also when one raises; its error goes on."""
         await self._stack.aclose()
 
     def give(self, wants: dict[str, type], circumstances: Call | None) -> dict[str, Any]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -17,9 +19,10 @@ from bus import call
 from bus.actor import Actor, Handler
 from bus.call import Call
 from bus.recorder import Recorder
-from bus.replies import Key, Replies
+from bus.replies import KEPT_S, Key, Replies
 from bus.resources import Resources
 from bus.stats import Stats
+from bus.users import answerable
 from bus.wire import Msg, Wire
 from schemas.errors import Failure
 from schemas.message import Message
@@ -31,20 +34,44 @@ FROZEN_S = 5.0
 UNSENT_PAYLOADS_MOST = 4
 """What may wait to be sent on this connection, in units of the largest message, before a stream ends with `busy`."""
 DESCRIBE = "describe"
+DOUBT_MARGIN_S = 0.05
+"""Its answer leaves so long before its deadline."""
+FIRST_COPY_S = 1.0
+"""What a repeat waits for its first copy, which may be in madre's hands: her orders are repeated every 0.25 s."""
+
+
+class Doubt(NamedTuple):
+    """A repeat that waits for its first copy: until `timer` calls `disown`."""
+
+    timer: asyncio.TimerHandle
+    disown: Callable[[], None]
 
 
 class Responder:
     """`receive` is called in wire order and returns at once; handlers run as tasks, `actor.concurrency` at a time."""
 
-    def __init__(self, actor: Actor, wire: Wire, resources: Resources, *, run: str, describe: Callable[[], bytes]) -> None:
+    def __init__(
+        self,
+        actor: Actor,
+        wire: Wire,
+        resources: Resources,
+        *,
+        run: str,
+        describe: Callable[[], bytes],
+        alone_since: float = math.inf,
+    ) -> None:
+        """`alone_since`: nobody else has begun a request that was sent later than this, seconds since the epoch."""
         self.actor = actor
         self.run = run
+        self._alone_since = alone_since
         self._wire = wire
         self._resources = resources
         self._describe = describe
         self._waiting: deque[tuple[Msg, Handler, Call, Message]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._replies = Replies()
+        self._doubts: dict[Key, Doubt] = {}
+        """Repeats that wait for their first copy."""
         self._promised_until = 0.0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -61,7 +88,7 @@ class Responder:
 
     def idle_s(self) -> float:
         """Seconds without work; 0.0 while there is some, or while an answer may still be asked for again."""
-        if self.in_flight or time.time() < self._promised_until:
+        if self.in_flight or self._doubts or time.time() < self._promised_until:
             return 0.0
         return time.monotonic() - self.last_active
 
@@ -71,19 +98,20 @@ class Responder:
 
     def tick(self) -> None:
         """To be called every few seconds: the own clock is watched by it, and the reply cache trimmed."""
+        self._check_frozen()  # after a stop this may run before the first request that waited
         self._tick = time.monotonic()
         self._replies.trim(time.time())
 
     def receive(self, msg: Msg) -> None:
         """One request, direct or forwarded."""
         headers: Mapping[str, str] = msg.headers or call.NO_HEADERS
-        if forward := headers.get(call.FORWARD):
-            subject, _, number = forward.partition(" ")
+        msg.reply = answerable(msg.reply)
+        subject, _, number = headers.get(call.FORWARD, "").partition(" ")
+        if answerable(subject):
             self._wire.send(subject, f"{self.actor.name} {number}".encode())
         circumstances = call.call_from(headers)
         verb = msg.subject.rsplit(".", 1)[1]
-        if not circumstances.passive:
-            self.last_active = time.monotonic()
+        self._touch(circumstances, verb)
         self._check_frozen()
         if self._stale and not circumstances.deadline:
             self._refuse(msg, verb, circumstances, Failure("timeout", "this process was stopped while the request waited"))
@@ -94,6 +122,16 @@ class Responder:
             self._accept(msg, verb, circumstances)
         except Failure as failure:
             self._refuse(msg, verb, circumstances, failure)
+
+    def _touch(self, circumstances: Call, verb: str) -> None:
+        """Start the idle clock again, unless this is only a look."""
+        if not self._looks(circumstances, verb):
+            self.last_active = time.monotonic()
+
+    def _looks(self, circumstances: Call, verb: str) -> bool:
+        """By its header or by its class."""
+        handler = self.actor.requests.get(verb)
+        return verb == DESCRIBE or circumstances.passive or bool(handler and handler.message.passive)
 
     def _accept(self, msg: Msg, verb: str, circumstances: Call) -> None:
         if verb == DESCRIBE:
@@ -180,60 +218,105 @@ class Responder:
         if asked and msg.reply:
             head = {**self._headers(circumstances), call.SEQ: str(sent), call.END: "ok"}
             self._send(msg.reply, body, head)
-            self._settle(msg, circumstances, body, {}, answered=True)
+            for reply in self._remember_stream(circumstances):
+                if reply != msg.reply:  # a copy that joined: the whole is its answer
+                    self._send(reply, body, self._headers(circumstances))
         return body
 
     def _answer(self, msg: Msg, circumstances: Call, handler: Handler, body: bytes, headers: dict[str, str]) -> None:
         self.answered += 1
-        if not circumstances.passive:
-            self.last_active = time.monotonic()
+        self._touch(circumstances, handler.message.verb_name())
         streamed = handler.streams and (msg.headers or {}).get(call.STREAM) == "1"
         if streamed and call.ERROR in headers:
             headers[call.END] = "error"
         if not streamed or call.ERROR in headers:
-            if not handler.message.idempotent and circumstances.request_id:
+            looks = self._looks(circumstances, handler.message.verb_name())
+            if not handler.message.idempotent and not looks and circumstances.request_id:
                 key = (circumstances.caller, circumstances.request_id)
-                self._promised_until = max(self._promised_until, self._replies.awaited_until(key))
-            self._settle(msg, circumstances, body, headers, answered=False)
+                promised = min(self._replies.awaited_until(key), time.time() + KEPT_S)
+                self._promised_until = max(self._promised_until, promised)
+            self._settle(msg, circumstances, body, headers)
         if self.answered == 1:
             asyncio.get_running_loop().call_soon(self.on_first_answer)
 
-    def _settle(self, msg: Msg, circumstances: Call, body: bytes, headers: dict[str, str], *, answered: bool) -> None:
-        """Send the answer to all that wait for it, and keep it if it has an id and was not a stream."""
-        key: Key = (circumstances.caller, circumstances.request_id)
-        if not circumstances.request_id:
-            if not answered:
-                self._send(msg.reply, body, headers)
-            return
-        replies = self._replies.end(key, body, headers)
-        if answered:
-            self._replies.forget(key)
-            return
+    def _settle(self, msg: Msg, circumstances: Call, body: bytes, headers: dict[str, str]) -> None:
+        """Send the answer to all that wait for it, and keep it if it has an id."""
+        replies = []
+        if circumstances.request_id:
+            key: Key = (circumstances.caller, circumstances.request_id)
+            replies = self._replies.end(key, time.time(), body, headers, self._connection)
         for reply in dict.fromkeys([msg.reply, *replies]):
             self._send(reply, body, headers)
 
+    def _remember_stream(self, circumstances: Call) -> list[str]:
+        """Its pieces are not kept; that it has been is, so that no copy of the request runs it again.
+
+        Returns the subjects that wait for it.
+        """
+        failure = Failure("crashed", "the answer was a stream that has ended; its pieces are not kept")
+        head = self._headers(circumstances) | {call.END: "error"}
+        body = _error_body(failure, circumstances, head)
+        key = (circumstances.caller, circumstances.request_id)
+        return self._replies.end(key, time.time(), body, head, self._connection)
+
+    @property
+    def _connection(self) -> int:
+        return int(self._wire.stats["reconnects"])
+
     def _joined(self, msg: Msg, headers: Mapping[str, str], circumstances: Call, verb: str) -> bool:
-        """A copy of a request that is known here joins its first; a repeat whose first is unknown may not be executed."""
+        """A copy of a request that is known here joins its first; a repeat whose first is unknown is doubted."""
         if not circumstances.request_id:
             return False
         key = (circumstances.caller, circumstances.request_id)
         if outcome := self._replies.find(key):
-            if outcome.body is not None:
-                self._send(msg.reply, outcome.body, outcome.headers or {})
-            elif msg.reply not in outcome.replies:
+            late_receipt = call.FORWARD in headers and call.AGAIN not in headers and outcome.connection == self._connection
+            if outcome.body is None and msg.reply not in outcome.replies:
                 outcome.replies.append(msg.reply)
+            elif outcome.body is not None and not late_receipt:  # else only the receipt was slow, the answer is there
+                self._send(msg.reply, outcome.body, outcome.headers or {})
             return True
         handler = self.actor.requests.get(verb)
         if call.AGAIN not in headers or handler is None or handler.message.idempotent:
+            if doubt := self._doubts.pop(key, None):  # its first copy
+                doubt.timer.cancel()
             return False
+        return not self._surely_unbegun(headers) and self._doubted(key, msg, circumstances, verb)
+
+    def _surely_unbegun(self, headers: Mapping[str, str]) -> bool:
+        """Whether nobody else can have begun it: it was sent when all before us were gone, and we have forgotten nothing.
+
+        A time of sending that is still to come is a clock that was set back, and proves nothing.
+        """
+        sent = call.milliseconds(headers.get(call.SENT)) / 1000
+        since = max(self._alone_since, self._replies.complete_since)
+        return headers[call.AGAIN] == call.AGAIN_HELD and since < sent <= time.time()
+
+    def _doubted(self, key: Key, msg: Msg, circumstances: Call, verb: str) -> bool:
+        """Let a repeat wait for its first copy, unless that is lost for sure."""
+        if key not in self._doubts:
+            left = circumstances.deadline - time.time() if circumstances.deadline else FIRST_COPY_S
+            lost = (msg.headers or {}).get(call.AGAIN) == call.AGAIN_HELD
+            pause = 0.0 if lost else max(0.0, min(FIRST_COPY_S, left - DOUBT_MARGIN_S))
+            disown = partial(self._disown, key, msg, circumstances, verb)
+            self._doubts[key] = Doubt(asyncio.get_running_loop().call_later(pause, disown), disown)
+        return True
+
+    def disown_doubts(self) -> None:
+        """This instance is leaving: no first copy comes here any more."""
+        for doubt in list(self._doubts.values()):
+            doubt.timer.cancel()
+            doubt.disown()
+
+    def _disown(self, key: Key, msg: Msg, circumstances: Call, verb: str) -> None:
+        """The first copy has not come: it may have been begun elsewhere, and is not begun here, not even if it comes later."""
+        del self._doubts[key]
         failure = Failure("crashed", "an instance died that may have begun this request; it is not executed twice")
         head = self._headers(circumstances)
         body = _error_body(failure, circumstances, head)
         self._replies.begin(key, time.time(), circumstances.deadline, msg.reply)
-        self._replies.end(key, body, head)
+        self._replies.end(key, time.time(), body, head, self._connection)
         self._send(msg.reply, body, head)
         self._record(verb, circumstances, time.time(), 0.0, failure.code)
-        return True
 
     def _refuse(self, msg: Msg, verb: str, circumstances: Call, failure: Failure) -> None:
         headers = self._headers(circumstances)
@@ -241,7 +324,8 @@ class Responder:
         if (msg.headers or call.NO_HEADERS).get(call.STREAM) == "1":
             headers[call.END] = "error"
         self._send(msg.reply, body, headers)
-        self.stats.count(verb, 0.0, failure.code)
+        if verb in self.actor.requests:
+            self.stats.count(verb, 0.0, failure.code)
         self._record(verb, circumstances, time.time(), 0.0, failure.code)
 
     def _record(self, verb: str, circumstances: Call, received: float, took: float, code: str) -> None:
@@ -311,4 +395,4 @@ def invalid(error: ValidationError) -> Failure:
 def _error_body(failure: Failure, circumstances: Call | None, headers: dict[str, str]) -> bytes:
     headers[call.ERROR] = f"{failure.code}: {failure.message}"[:300]
     headers[call.ERROR_CODE] = str(failure.status)
-    return json.dumps(failure.document(circumstances.correlation_id if circumstances else "")).encode()
+    return json.dumps(failure.document(circumstances.correlation_id if circumstances else ""), default=str).encode()

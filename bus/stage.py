@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 START_S = 10.0
 """For an actor to open its resources and to answer."""
+GIVE_UP_S = 1.0
+"""The same, when the test has failed already."""
 STOP_S = 10.0
 """For what it still has in hand at the end: a handler that never ends is to fail the test, not to hang it."""
 RUN = "stage"
@@ -76,11 +78,12 @@ async def _awake(actor: Actor, server: NatsServer, boss: Bus, settings: Settings
         try:
             await _ready(actor.name, boss, living)
             yield
-            _order(boss, actor.name, "_drain")
-            await _ended(actor.name, living)
-        finally:
-            living.cancel()
-            await asyncio.wait([living])
+        except BaseException:
+            await _ended(actor.name, boss, living, GIVE_UP_S)
+            raise
+        if not await _ended(actor.name, boss, living, STOP_S):
+            raise TimeoutError(f"{actor.name} still has something in hand {STOP_S:g} s after the end of the test")
+        living.result()
 
 
 async def _ready(name: str, boss: Bus, living: asyncio.Task[int]) -> None:
@@ -107,11 +110,14 @@ async def _ready(name: str, boss: Bus, living: asyncio.Task[int]) -> None:
         await boss.wire.leave(active)
 
 
-async def _ended(name: str, living: asyncio.Task[int]) -> None:
-    done, _ = await asyncio.wait([living], timeout=STOP_S)
-    if not done:
-        raise TimeoutError(f"{name} still has something in hand {STOP_S:g} s after the end of the test")
-    living.result()
+async def _ended(name: str, boss: Bus, living: asyncio.Task[int], patience_s: float) -> bool:
+    """Whether it left with empty hands; after `patience_s` it is cut off."""
+    if not living.done():
+        _order(boss, name, "_drain")
+    done, _ = await asyncio.wait([living], timeout=patience_s)
+    living.cancel()
+    await asyncio.wait([living])
+    return bool(done)
 
 
 def _order(boss: Bus, name: str, verb: str) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
-from bus.client import jetstream_failure
 from schemas.errors import Failure
 
 EVENTS = "VX11_EVENTS"
@@ -261,6 +260,17 @@ async def _call(api: Api, subject: str, body: Config | None) -> dict[str, Any]:
     if error := document.get("error"):
         raise jetstream_failure(error)
     return document
+
+
+def jetstream_failure(error: Mapping[str, Any]) -> Failure:
+    """JetStream's error as one of ours."""
+    code, text = int(error.get("err_code", 0)), str(error.get("description", "JetStream error"))
+    if code in (10071, 10164):
+        return Failure("conflict", text, err_code=code)
+    if int(error.get("code", 0)) == 404:
+        return Failure("not_found", text, err_code=code)
+    full = code in (10023, 10047, 10077) or "maximum" in text or "insufficient" in text or "no space" in text
+    return Failure("storage_full" if full else "unavailable", text, err_code=code)
 
 
 def _difference(existing: Config, wanted: Config) -> dict[str, tuple[Any, Any]]:

@@ -38,7 +38,7 @@ SERVICES = {
 """What is forked, by name, so that this package imports neither actors nor gateway."""
 IMAGE = ("aiohttp", "bus.client", "bus.instance", "bus.zygote", "schemas.power", "schemas.card", "schemas.madre")
 """Imported once, before the forks share it."""
-STEADY_S = 5.0
+STEADY_S = 1.0
 """A service that lived shorter than this died young."""
 YOUNG_FREE = 5
 """So many young deaths in a row are answered at once; then it is started again more slowly each time."""
@@ -101,7 +101,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: setattr(self, "stopping", True))
         while not self.stopping:
-            ready, _, _ = select.select([woken], [], [], LOOK_S)
+            ready, _, _ = select.select([woken], [], [], self._pause())
             if ready:
                 os.read(woken, 4096)
             self._look()
@@ -154,8 +154,9 @@ class Supervisor:
             if service.pid and (code := _reaped(service.pid)) is not None:
                 log.warning("%s ended with %s and is started again", service.name, code)
                 service.young_deaths = 0 if now - service.begun > STEADY_S else service.young_deaths + 1
-                pause = AGAIN_FIRST_S * 2.0 ** max(0, service.young_deaths - YOUNG_FREE)
-                service.pid, service.due = 0, now + min(pause, AGAIN_MOST_S)
+                late = service.young_deaths - YOUNG_FREE
+                pause = min(AGAIN_FIRST_S * 2.0**late, AGAIN_MOST_S) if late > 0 else 0.0
+                service.pid, service.due = 0, now + pause
                 service.restarts += 1
             if not service.pid and now >= service.due:
                 self._fork(service)
@@ -166,10 +167,15 @@ class Supervisor:
                 daemon.spawn()
                 self.write_run_file()
 
+    def _pause(self) -> float:
+        """Seconds until the next look: until the next start that is due, at most LOOK_S."""
+        due = [service.due - time.monotonic() for service in self.services if not service.pid]
+        return max(0.0, min([LOOK_S, *due]))
+
     def _refuse_second(self) -> None:
         try:
             found = json.loads(self.settings.run_file.read_text())["supervisor"]
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return
         if is_same(int(found["pid"]), float(found["born"])):
             raise Failure(
@@ -206,7 +212,7 @@ class Supervisor:
     def _ours(self) -> bool:
         try:
             found: int = json.loads(self.settings.run_file.read_text())["supervisor"]["pid"]
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return False
         return found == os.getpid()
 
@@ -271,6 +277,6 @@ def read_run_file(path: Path) -> dict[str, Any] | None:
     try:
         document: dict[str, Any] = json.loads(path.read_text())
         alive = is_same(int(document["supervisor"]["pid"]), float(document["supervisor"]["born"]))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return document if alive else None

@@ -12,6 +12,8 @@ from schemas.errors import Failure
 from schemas.message import RESERVED
 
 USERS = ("madre", "host", "gateway", "keeper", "actor", "client")
+INBOX = "_INBOX"
+"""What the inboxes of all users begin with."""
 SEED_BYTES = 32
 """Entropy of an Ed25519 seed."""
 
@@ -50,6 +52,9 @@ class Permissions:
     answers: bool = True
 
 
+_MADRES_OWN = ("vx11.madre.register", "vx11.events.madre.>")
+"""Who can be started is a host's word, and who is madre is hers."""
+
 _TABLE = {
     "madre": Permissions(
         publish=("vx11.>", "$SRV.>", "$KV.>", "$JS.API.>", "$JS.ACK.>", "$JS.FC.>"),
@@ -67,7 +72,7 @@ _TABLE = {
     ),
     "gateway": Permissions(
         publish=(*_VERBS, "vx11.events.>", "vx11.calls.*.*", "vx11.hb.tentaculo_link.*", "$SRV.>", *_READ),
-        publish_not=(*_no_verbs(), "vx11.events.power.>"),
+        publish_not=(*_no_verbs(), "vx11.events.power.>", *_MADRES_OWN),
         subscribe=("vx11.events.>", "vx11.hb.>", "vx11.calls.>", "vx11.tentaculo_link.>", "$SRV.>"),
     ),
     "keeper": Permissions(
@@ -102,13 +107,13 @@ _TABLE = {
             "$JS.API.CONSUMER.>",
             "$JS.ACK.>",
         ),
-        publish_not=(*_no_verbs("jobs", "dlq", "hb"), "vx11.events.power.*"),
+        publish_not=(*_no_verbs("jobs", "dlq", "hb"), "vx11.events.power.*", *_MADRES_OWN),
         subscribe=("vx11.>", "$SRV.>"),
         subscribe_not=("vx11.host.>",),
     ),
     "client": Permissions(
         publish=(*_VERBS, "vx11.events.>", "$SRV.>", *_READ),
-        publish_not=(*_no_verbs(), "vx11.events.power.>"),
+        publish_not=(*_no_verbs(), "vx11.events.power.>", *_MADRES_OWN),
         subscribe=("vx11.events.>", "vx11.calls.>", "vx11.dlq.>", "vx11.hb.>", "vx11.sandbox.>"),
         answers=False,
     ),
@@ -117,7 +122,16 @@ _TABLE = {
 
 def inbox_prefix(user: str) -> str:
     """What the inboxes of `user` begin with; `client` has the stock default: a stock client needs no setting."""
-    return "_INBOX" if user == "client" else f"_INBOX_{user}"
+    return INBOX if user == "client" else f"{INBOX}_{user}"
+
+
+def answerable(reply: str) -> str:
+    """`reply` when it is somebody's inbox, else empty.
+
+    The server asks whether we may publish there, not whether the one who asks may: an answer to any other subject would
+    be an order or a record in our name.
+    """
+    return reply if reply.startswith(INBOX) else ""
 
 
 def permissions(user: str) -> str:

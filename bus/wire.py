@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ def _import_nats() -> None:
 _import_nats()
 
 import nats.errors  # noqa: E402
+import nats.protocol.parser  # noqa: E402
 import nkeys  # noqa: E402,F401  # imported here so that forked children need not
 from nats.aio.client import Client  # noqa: E402
 from nats.aio.msg import Msg  # noqa: E402
@@ -44,6 +46,13 @@ from nats.aio.subscription import Subscription  # noqa: E402
 __all__ = ["Heard", "Msg", "Subscription", "Wire", "status_of"]
 
 log = logging.getLogger("vx11.wire")
+
+# The server splits control lines at spaces and tabs only; nats-py also at what a stranger can put into a subject, and would
+# take the rest of it for the number of another subscription.
+nats.protocol.parser.MSG_RE = re.compile(rb"\AMSG[ \t]+([^ \t\r\n]+)[ \t]+(\d+)[ \t]+(([^ \t\r\n]+)[ \t]+)?(\d+)\r\n")
+nats.protocol.parser.HMSG_RE = re.compile(
+    rb"\AHMSG[ \t]+([^ \t\r\n]+)[ \t]+(\d+)[ \t]+(([^ \t\r\n]+)[ \t]+)?(\d+)[ \t]+(\d+)\r\n"
+)
 
 Heard = Callable[[Msg], None]
 
@@ -57,8 +66,8 @@ PENDING_BYTES = 8 * 1024 * 1024
 """What may wait to be sent while there is no server."""
 BARRIER_S = 5.0
 CONNECT_S = 5
-HEADER_MARGIN_BYTES = 16 * 1024
-"""nats-py checks the body alone against max_payload; the server cuts the connection over body and headers."""
+LINE_BYTES_MOST = 4_000
+"""The server closes a connection for good over a control line of 4 KB: subject, reply and sizes."""
 
 _UNSAFE = str.maketrans({"\r": " ", "\n": " "})
 
@@ -99,9 +108,12 @@ class Wire(Client):
         self.on_close: list[Callable[[], None]] = []
         self.strays = 0
         """Messages to our inbox that nothing waits for any more: late answers, and second ones."""
+        self.unreadable = 0
+        """Messages whose subject or headers are no UTF-8, or no headers at all."""
         self.denied = 0
         """Publishes and subscriptions that the server refused: always a fault of ours."""
         self.on_denied: list[Callable[[str], None]] = []
+        self._opened = False
 
     async def open(
         self,
@@ -136,26 +148,34 @@ class Wire(Client):
                     reconnected_cb=self._told_reconnected,
                     closed_cb=self._told_closed,
                 )
-        except nats.errors.AuthorizationError as error:
-            raise Failure("forbidden", f"the server at {url} refuses the user {user}: {error}") from error
+        except Failure as refused:
+            await self.close()
+            raise Failure(refused.code, f"the server at {url} refuses the user {user}: {refused.message}") from None
         except (TimeoutError, OSError, nats.errors.Error) as error:
-            if "authorization" in str(error).lower():
-                raise Failure("forbidden", f"the server at {url} refuses the user {user}: {error}") from error
-            raise Failure("unavailable", f"no NATS server answers at {url}: {error}") from error
+            await self.close()
+            raise Failure("unavailable", f"no NATS server answers at {url}: {self.last_error or error}") from error
+        self._opened = True
         self.inbox = f"{inbox_prefix(user)}.{self._nuid.next().decode()}"
         await self.hear(f"{self.inbox}.*", self._heard_inbox)
 
     def send(self, subject: str, data: bytes = b"", *, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
         """Queue one message; never suspends, so that order is the order of the calls.
 
-        Raises Failure("too_large") and Failure("unavailable") (no server, and nothing may wait for it).
+        Raises Failure("too_large"), Failure("invalid") for what is no subject, and Failure("unavailable") (no server, and
+        nothing may wait for it).
         """
-        if len(data) > self._max_payload - (HEADER_MARGIN_BYTES if headers else 0):
-            raise Failure("too_large", f"{len(data)} bytes are more than a message may have ({self._max_payload} with headers)")
+        if not subject.isprintable() or not subject or " " in subject:
+            raise Failure("invalid", f"{subject!r} is no subject")
+        head = _head(headers) if headers else b""
+        if len(head) + len(data) > self._max_payload:  # the server would close the connection, for good
+            told = f"{len(head) + len(data)} bytes, {len(head)} of them headers"
+            raise Failure("too_large", f"{told}, are more than a message may have ({self._max_payload})")
+        if len(subject) + len(reply) > LINE_BYTES_MOST:
+            raise Failure("too_large", f"subject and reply have {len(subject) + len(reply)} characters; {LINE_BYTES_MOST} may be")
+        command = _publication(subject, reply, data, head)
         ready = self.is_connected
-        if not ready and (self.is_closed or self._pending_data_size + len(data) > self._max_pending_size):
+        if not ready and (self.is_closed or self._pending_data_size + len(command) > self._max_pending_size):
             raise Failure("unavailable", "there is no connection to the NATS server just now")
-        command = _publication(subject, reply, data, headers)
         self._pending.append(command)
         self._pending_data_size += len(command)
         self.stats["out_msgs"] += 1
@@ -174,7 +194,10 @@ class Wire(Client):
         return subscription
 
     async def leave(self, subscription: Subscription) -> None:
-        """Unsubscribe and return once nothing more can come: all that was routed to us has been handed over."""
+        """Unsubscribe and return once nothing more can come: all that was routed to us has been handed over.
+
+        However long the server takes: what it routed meanwhile is ours. Raises Failure when the connection was closed.
+        """
         sid = subscription._id
         if sid not in self._subs:
             return
@@ -182,10 +205,20 @@ class Wire(Client):
         try:
             if self.is_connected:
                 await self._send_unsubscribe(sid)
-            await self.barrier()
+            while not await self._echoed():
+                log.info("leaving %s: the server is slow", subscription.subject)
         finally:
             self._leaving.discard(sid)
             self._remove_sub(sid)
+
+    async def _echoed(self) -> bool:
+        try:
+            await self.barrier(BARRIER_S)
+        except Failure:
+            if self.is_closed:
+                raise
+            return False
+        return True
 
     async def barrier(self, timeout: float = BARRIER_S) -> None:
         """Return once everything sent before has been taken by the server and everything it sent before its echo is here.
@@ -234,7 +267,17 @@ class Wire(Client):
         elif not barrier.done():
             barrier.set_result(None)
 
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        """A message that cannot be read is counted and left out; nats-py would stop reading, and be deaf for 15 s."""
+        try:
+            await super()._process_msg(sid, subject, reply, data, headers)
+        except (ValueError, LookupError) as error:
+            self.unreadable += 1
+            log.warning("a message on %r cannot be read: %s", subject[:100], error)
+
     async def _told_error(self, error: Exception) -> None:
+        if not self._opened and "authorization" in str(error).lower():
+            raise Failure("forbidden", str(error))  # else nats-py would ask the same again and again
         if "permissions violation" in str(error).lower():
             self.denied += 1
             log.error("refused by the server's permissions: %s", error)
@@ -250,6 +293,8 @@ class Wire(Client):
             told()
 
     async def _told_reconnected(self) -> None:
+        for sid in self._leaving:  # who left while there was no server has been subscribed again
+            await self._send_unsubscribe(sid)
         for token in self._barriers:
             self.send(f"{self.inbox}.{token}")
         for told in self.on_reconnect:
@@ -260,12 +305,15 @@ class Wire(Client):
             told()
 
 
-def _publication(subject: str, reply: str, data: bytes, headers: Mapping[str, str] | None) -> bytes:
-    space = f"{subject} {reply} " if reply else f"{subject} "
-    if not headers:
-        return b"".join((f"PUB {space}{len(data)}\r\n".encode(), data, b"\r\n"))
+def _head(headers: Mapping[str, str]) -> bytes:
     lines = "".join(f"{k}: {v.translate(_UNSAFE)}\r\n" for k, v in headers.items())
-    head = f"NATS/1.0\r\n{lines}\r\n".encode()
+    return f"NATS/1.0\r\n{lines}\r\n".encode()
+
+
+def _publication(subject: str, reply: str, data: bytes, head: bytes) -> bytes:
+    space = f"{subject} {reply} " if reply else f"{subject} "
+    if not head:
+        return b"".join((f"PUB {space}{len(data)}\r\n".encode(), data, b"\r\n"))
     return b"".join((f"HPUB {space}{len(head)} {len(head) + len(data)}\r\n".encode(), head, data, b"\r\n"))
 
 

@@ -7,6 +7,7 @@ One forked child is kept parked: it connects only when it has been given its nam
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import logging
@@ -21,19 +22,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from bus.cards import card_of, loaded_files, version_of
+from bus.examine import examine, faulty
 from bus.instance import BROKEN, Start, live
 from bus.loading import TREE, load_actor
 from bus.process import close_others, die_with_parent, write_output_to
 from bus.settings import Settings
+from bus.warm import warm_up
+
+log = logging.getLogger("vx11.zygote")
 
 LINE_BYTES = 1_048_576
 SPARE_DIED_S = 5.0
 """After the death of a spare none is forked for so long."""
+EXAMINE_S = 30.0
+"""An import that takes longer is ended: it waits for something, or does at once what belongs into a resource."""
 PARK_AFTER_S = 0.05
 """A new spare is forked once it has been quiet for so long: not in the way of the wake that took the last one."""
+
+
+@dataclass
+class Examined:
+    """An actor that is being imported for its card. `begun`: ns since the epoch."""
+
+    name: str
+    pid: int
+    begun: int
+    got: bytearray = field(default_factory=bytearray)
+    late: bool = False
 
 
 @dataclass
@@ -45,10 +60,12 @@ class Zygote:
     settings: Settings
     roots: list[Path]
     children: dict[int, dict[str, Any]] = field(default_factory=dict)
-    cards: dict[int, tuple[str, bytearray]] = field(default_factory=dict)
-    """Read end of a pipe to the actor whose card comes through it, and what has come."""
+    cards: dict[int, Examined] = field(default_factory=dict)
+    """Read end of a pipe to the process that imports an actor for its card."""
     spare: tuple[int, int] | None = None
     """Pid of the parked child and the write end of its pipe."""
+    warming: int | None = None
+    """Read end of a pipe that the spare closes when it is ready: until then a fork is faster than to wait for it."""
     preload: list[str] = field(default_factory=list)
     """Actors that a spare imports while it is parked, so that the one it becomes need not."""
     park_at: float = 0.0
@@ -67,14 +84,17 @@ class Zygote:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         buffer = b""
         while True:
-            pause = None if self.spare or self.plain else max(PARK_AFTER_S, self.park_at - time.monotonic())
-            watched: list[Any] = [self.host, woken, *self.cards]
-            ready, _, _ = select.select(watched, [], [], pause)
+            watched: list[Any] = [self.host, woken, *self.cards, *([] if self.warming is None else [self.warming])]
+            ready, _, _ = select.select(watched, [], [], self._pause())
             if not ready:
-                self.spare = self._park()
+                self._end_late_examinations()
+                if self._may_park():
+                    self._try_park()
                 continue
             if woken in ready:
                 _empty(woken)
+            if self.warming in ready:
+                self._forget_warming()
             self._reap()
             for fd in [fd for fd in self.cards if fd in ready]:
                 self._read_card(fd)
@@ -85,6 +105,29 @@ class Zygote:
                 *lines, buffer = (buffer + data).split(b"\n")
                 for line in lines:
                     self._obey(json.loads(line))
+
+    def _try_park(self) -> None:
+        try:
+            self.spare = self._park()
+        except OSError as error:  # no process or descriptor to be had just now
+            log.warning("no spare: %s", error)
+            self.park_at = time.monotonic() + SPARE_DIED_S
+
+    def _may_park(self) -> bool:
+        return not (self.spare or self.plain or time.monotonic() < self.park_at)
+
+    def _pause(self) -> float | None:
+        """Seconds until there is something to do unasked; None when there is nothing."""
+        pauses = [max(0.0, EXAMINE_S - (time.time_ns() - one.begun) / 1e9) for one in self.cards.values() if not one.late]
+        if not (self.spare or self.plain):
+            pauses.append(max(PARK_AFTER_S, self.park_at - time.monotonic()))
+        return min(pauses, default=None)
+
+    def _end_late_examinations(self) -> None:
+        for one in self.cards.values():
+            if not one.late and time.time_ns() - one.begun > EXAMINE_S * 1e9:
+                one.late = True
+                _kill(one.pid)
 
     def _obey(self, order: dict[str, Any]) -> None:
         if order["op"] == "start":
@@ -101,22 +144,39 @@ class Zygote:
 
     def _start(self, start: dict[str, Any]) -> None:
         """Name the parked child, or fork one."""
-        line = json.dumps(start).encode() + b"\n"
-        if self.spare:
-            (pid, pipe), self.spare = self.spare, None
-            os.write(pipe, line)
-            os.close(pipe)
-        else:
-            pid = self._fork(lambda: self._be(start))
+        pid = self._named(json.dumps(start).encode() + b"\n")
+        try:
+            pid = pid or self._fork(lambda: self._be(start))
+        except OSError as error:
+            log.warning("%s cannot be started: %s", start["actor"], error)
+            self._say({"op": "exited", "run": start["run"], "pid": 0, "code": BROKEN})
+            return
         self.children[pid] = start
         self._say({"op": "started", "run": start["run"], "pid": pid})
 
+    def _named(self, line: bytes) -> int:
+        """Give the spare its name; its pid, 0 when there is none, it is not ready yet or it has just died."""
+        if not self.spare or self.warming is not None:
+            return 0
+        (pid, pipe), self.spare = self.spare, None
+        try:
+            os.write(pipe, line)
+        except OSError:
+            return 0
+        finally:
+            os.close(pipe)
+        return pid
+
     def _park(self) -> tuple[int, int]:
         read, write = os.pipe()
+        self._forget_warming()
+        self.warming, ready = os.pipe()
 
         def wait_for_a_name() -> int:
             for name in self.preload:
-                load_actor(name, self.roots)
+                load_actor(name, self.roots, self.settings)
+            warm_up(self.settings)
+            os.close(ready)
             line = b""
             while not line.endswith(b"\n"):
                 data = os.read(read, LINE_BYTES)
@@ -126,9 +186,18 @@ class Zygote:
             os.close(read)
             return self._be(json.loads(line))
 
-        pid = self._fork(wait_for_a_name, keep={read})
-        os.close(read)
+        try:
+            pid = self._fork(wait_for_a_name, keep={read, ready})
+        finally:
+            os.close(read)
+            os.close(ready)
         return pid, write
+
+    def _forget_warming(self) -> None:
+        """The spare has closed its end, because it is ready or because it is gone, which `_reap` will see."""
+        if self.warming is not None:
+            os.close(self.warming)
+            self.warming = None
 
     def _dismiss_spare(self) -> None:
         """What it has imported is no longer what is on disk."""
@@ -141,31 +210,36 @@ class Zygote:
         write_output_to(self.settings.home / "logs" / f"{start['actor']}.log")
         if self.plain:
             _execute(start, self.url, self.settings)
-        actor = load_actor(start["actor"], self.roots)
+        actor = load_actor(start["actor"], self.roots, self.settings)
         return asyncio.run(live(actor, Start(**start), self.url, self.settings))
 
     def _fork_card(self, name: str) -> None:
-        """Import the actor in a throw-away child, which sends its card."""
+        """Import the actor in a throw-away child, which sends its card. One that is on it already is late: it is ended."""
+        for fd, one in [(fd, one) for fd, one in self.cards.items() if one.name == name]:
+            _kill(one.pid)
+            os.close(fd)
+            del self.cards[fd]
         read, write = os.pipe()
 
         def send() -> int:
             with os.fdopen(write, "wb") as out:
-                out.write(json.dumps(_card_document(name, self.roots)).encode())
+                out.write(json.dumps(examine(name, self.roots, self.settings)).encode())
             return 0
 
-        self._fork(send, keep={write})
+        pid = self._fork(send, keep={write})
         os.close(write)
-        self.cards[read] = (name, bytearray())
+        self.cards[read] = Examined(name, pid, time.time_ns())
 
     def _read_card(self, fd: int) -> None:
-        name, got = self.cards[fd]
+        one = self.cards[fd]
         if data := os.read(fd, LINE_BYTES):
-            got += data
+            one.got += data
             return
         os.close(fd)
         del self.cards[fd]
-        empty = {"card": {"name": name, "summary": "", "error": "its process ended while it was imported"}, "files": []}
-        self._say({"op": "card", "name": name, **(json.loads(bytes(got)) if got else empty)})
+        why = f"its import took more than {EXAMINE_S:g} s" if one.late else "its process ended while it was imported"
+        told = json.loads(bytes(one.got)) if one.got else faulty(one.name, self.roots, why, one.begun)
+        self._say({"op": "card", "name": one.name, **told})
 
     def _fork(self, run: Callable[[], int], keep: set[int] | None = None) -> int:
         parent = os.getpid()
@@ -218,28 +292,18 @@ def _execute(start: dict[str, Any], url: str, settings: Settings) -> None:
     os.execve(sys.executable, argv, {**settings.variables, **told})  # noqa: S606 - our own module, no shell
 
 
+def _kill(pid: int) -> None:
+    """One that has just ended by itself is no error."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
 def _empty(fd: int) -> None:
     try:
         while os.read(fd, 4096):
             continue
     except BlockingIOError:
         return
-
-
-def _card_document(name: str, roots: list[Path]) -> dict[str, Any]:
-    try:
-        before = psutil.Process().memory_info().rss
-        actor = load_actor(name, roots)
-        grew = psutil.Process().memory_info().rss - before
-        files = loaded_files(roots)
-        built_in = len(roots) > 0 and (roots[0] / "actors" / name).is_dir()
-        card = card_of(actor, card_version=version_of(files), built_in=built_in)
-        return {"card": card.model_dump(mode="json"), "files": [str(file) for file in files], "grew": grew}
-    except Exception as error:  # noqa: BLE001 - the author's code may raise anything; it is shown to its author
-        told = f"{type(error).__name__}: {error}"
-        files = sorted({*loaded_files(roots), *(root / name / "actor.py" for root in roots[1:])})
-        document = {"name": name, "summary": "", "error": told, "card_version": version_of(files)}
-        return {"card": document, "files": [str(file) for file in files]}
 
 
 def fork_zygote(url: str, settings: Settings, roots: list[Path]) -> tuple[int, socket.socket]:

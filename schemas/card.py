@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from schemas.message import Message
+from pydantic import Field
+
+from schemas.message import ACTOR_NAME, VERB_NAME, Message
 
 
 class Verb(Message):
     """One request class. `request`, `reply` and `chunk` are JSON schemas."""
 
-    name: str
+    name: str = Field(pattern=rf"^{VERB_NAME.pattern}$")
     subject: str
     summary: str = ""
     timeout: float = 30.0
@@ -35,7 +37,7 @@ class Heard(Message):
 class Card(Message):
     """`card_version` changes with every change of the actor's source."""
 
-    name: str
+    name: str = Field(pattern=rf"^{ACTOR_NAME.pattern}$", max_length=64)
     summary: str
     version: str = "1.0.0"
     card_version: str = ""

@@ -339,3 +339,5 @@ class MadreStarted(Event):
 
     epoch: int
     run: str
+    at: float = 0.0
+    """Seconds since the epoch. What was sent later is in her hands; what was sent before, its caller asks again."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from pydantic import ConfigDict
+
 from schemas.message import Event, Message
 
 State = Literal["dormant", "waking", "adopting", "handover", "active", "draining", "failed"]
@@ -14,8 +16,11 @@ Policy = Literal["solo_madre", "full"]
 class ActorRecord(Message):
     """`VX11_ACTORS/<actor>`: what is known of one actor. madre writes it; an instance writes its claim, once.
 
-    Times are RFC 3339 UTC; `idle_after` is in seconds, `last_wake_ms` in milliseconds.
+    Times are RFC 3339 UTC; `idle_after` is in seconds, `last_wake_ms` in milliseconds. Fields that a newer version wrote
+    are left out: an owner that cannot be read would be started a second time.
     """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     actor: str
     state: State = "dormant"
@@ -27,7 +32,9 @@ class ActorRecord(Message):
     host: str = ""
     pid: int = 0
     born: float = 0.0
-    """Start time of the process `pid`, seconds since the epoch, as its host saw it."""
+    """When the process `pid` began, in seconds, on a clock of its host; tells it from another one with that pid."""
+    vacated: float = 0.0
+    """When the last owner was gone, seconds since the epoch: what was sent later, none of them has begun."""
     since: str = ""
     idle_after: float = 300.0
     gate: Gate = "on_demand"
@@ -90,6 +97,9 @@ class Slept(PowerEvent):
     subject: ClassVar = "vx11.events.power.slept"
     summary: ClassVar = "{actor} sleeps"
 
+    left: float = 0.0
+    """When it had left every subject with empty hands, seconds since the epoch."""
+
 
 class Exited(PowerEvent):
     subject: ClassVar = "vx11.events.power.exited"
@@ -100,6 +110,8 @@ class Exited(PowerEvent):
     """Exit status, negative for a signal; None when only the absence of the process was seen."""
     clean: bool = False
     """It drained, closed its resources and left by itself."""
+    ended: float = 0.0
+    """When its parent saw it end, seconds since the epoch; 0.0 when nobody did."""
 
 
 class Failed(PowerEvent):

@@ -18,6 +18,7 @@ from bus.wire import Msg
 from schemas.card import Card, Heard
 from schemas.errors import Failure
 from schemas.madre import ActorList, ActorStatus, Explanation, Moved, PolicyState, Transition, Window
+from schemas.message import RESERVED
 from schemas.power import Gate
 from schemas.power import Policy as PolicyName
 
@@ -29,6 +30,8 @@ YOUNG_S = 3.0
 """After her start hosts tell madre what they have; until then an unknown name may be one that she has not heard yet."""
 EVENTS_LOOK_S = 3.0
 """Between two looks at what durable consumers have waiting: for what was published while nobody listened."""
+KEPT_MOST = 500
+"""Windows and leases together: the store is read in one answer, which has at most 1,024 keys."""
 CALLED_BACK_S = 0.5
 MOVE_S = 55.0
 """A wake or sleep that was commanded is waited for so long, below the timeout of the command."""
@@ -45,12 +48,15 @@ class Control:
         self._heard: set[str] = set()
         self._alarm = asyncio.Event()
         machine.on_idle = self._idle
+        machine.on_transition = self._changed
         self._awaited: dict[str, list[Heard]] = {}
         self._begun = time.monotonic()
 
     def driven(self, name: str) -> Driven:
-        """Raises Failure("not_found") with the names that exist."""
+        """Raises Failure("not_found") with the names that exist, "unavailable" for one that no host has registered yet."""
         found = self.machine.driven.get(name)
+        if found is not None and found.card is None:
+            raise Failure("unavailable", f"no host has said in this life of madre that it can start {name}", retry_after=1)
         if found is None or found.card is None:
             if time.monotonic() - self._begun < YOUNG_S:
                 raise Failure("unavailable", f"no host has told of {name!r} yet; madre has just started", retry_after=1)
@@ -61,7 +67,9 @@ class Control:
     async def register(self, card: Card, host: str) -> None:
         """A host can start this actor. A changed card lets the instance of the old code finish and leave."""
         if card.name in ALWAYS:
-            return
+            return  # they are found in the tree like the others, and are not hers to start
+        if card.name in RESERVED:
+            raise Failure("conflict", f"{card.name} is a name of the platform's own; give the actor another one")
         driven = await self.machine.add(card.name)
         changed = driven.card is not None and driven.card.card_version != card.card_version
         driven.card = driven.stand_in.card = card
@@ -70,11 +78,10 @@ class Control:
         self.machine.note(driven, gate=self.policy.gate(card.name), idle_after=card.idle_after)
         await self._subscribe_durables(card)
         power = driven.power
-        outdated = driven.record.owner and driven.record.card_version not in ("", card.card_version)
+        outdated = driven.card_version not in ("", card.card_version)
         if power.state == "active" and (changed or outdated) and not card.error:
             self.machine.sleep(driven, "its code has changed", recall=False)
-        if self.policy.name == "full" and power.state == "dormant" and self.policy.allowed(card.name, time.time()):
-            self.machine.wake(driven, "the policy is full")
+        self._keep_awake(driven)
 
     async def _subscribe_durables(self, card: Card) -> None:
         """Make the consumers of its durable handlers, notice their events at once, and look at what waits already."""
@@ -85,6 +92,7 @@ class Control:
         for name, subjects in by_name.items():
             await streams.ensure_consumer(self._bus.api, streams.EVENTS, name, subjects)
         self._awaited[card.name] = durables
+        self._alarm.set()  # the first of all durable handlers starts the looking
         for subject in {heard.subject for heard in durables} - self._heard:
             self._heard.add(subject)
             await self._bus.listen(subject, self._heard_event)
@@ -133,14 +141,29 @@ class Control:
                 continue
 
     def _idle(self, driven: Driven) -> None:
-        """Put an actor to sleep that has had nothing to do for its time."""
-        beat, card = driven.power.beat, driven.card
-        if card is None or beat.in_flight or self.policy.kept_awake(driven.name, time.time()):
+        """Put an actor to sleep that has had nothing to do for its time, or may not be awake."""
+        beat, card, now = driven.power.beat, driven.card, time.time()
+        if not self.policy.allowed(driven.name, now):
+            self.machine.sleep(driven, "it may not be awake")  # it was on its way when its gate or window was closed
+        if card is None or beat.in_flight or self.policy.kept_awake(driven.name, now):
             return
-        if driven.record.card_version not in ("", card.card_version) and not card.error:
+        if driven.card_version not in ("", card.card_version) and not card.error:
             self.machine.sleep(driven, "its code has changed", recall=False)
         elif beat.idle_s >= card.idle_after:
             self.machine.sleep(driven, f"idle for {beat.idle_s:.0f} s")
+
+    def _keep_awake(self, driven: Driven) -> None:
+        """A window or the policy wants it awake, and it sleeps."""
+        now = time.time()
+        wanted = self.policy.name == "full" or self.policy.in_window(driven.name, now)
+        wanted = wanted and self.policy.allowed(driven.name, now)
+        if wanted and driven.power.state == "dormant" and driven.card and not driven.card.error:
+            self.machine.wake(driven, "it is to be kept awake")
+
+    def _changed(self, driven: Driven) -> None:
+        """Who has crashed is not left asleep; who was put to sleep by an operator is."""
+        if driven.power.crashes:
+            self._keep_awake(driven)
 
     # -- commands ----------------------------------------------------------------------------------------------------
 
@@ -157,9 +180,9 @@ class Control:
                 status="OFF_BY_POLICY",
                 recommended_action=f"open a window for {name}, or set its gate to on_demand",
             )
-        if before not in ("active", "handover"):
+        if before != "active":
             self.machine.wake(driven, reason)
-            await self._until(driven, ("active", "handover", "failed"))
+            await self._until(driven, ("active", "failed"))
         if driven.power.state == "failed":
             raise Failure("unavailable", f"{name} cannot be woken: {driven.power.reason}")
         return _moved(driven, before, begun)
@@ -206,12 +229,16 @@ class Control:
         self.machine.note(driven, gate=gate)
         if gate == "closed":
             self.machine.sleep(driven, "its gate was closed")
+        else:
+            self._alarm.set()  # for the events that have waited before the gate
         return self.status(driven)
 
     async def open_window(self, services: list[str], ttl_sec: float | None, reason: str) -> tuple[Window, list[Moved]]:
         """Open, store, wake; a service that cannot wake is told in its `Moved`, and the window stays open."""
         for name in services:
             self.driven(name)
+        if len(self.policy.leases) + len(self.policy.windows) >= KEPT_MOST:
+            raise Failure("busy", f"{KEPT_MOST} windows and leases are open; close one first", retry_after=60)
         now = time.time()
         window = OpenedWindow(secrets.token_hex(4), services, reason, now, None if ttl_sec is None else now + ttl_sec, ttl_sec)
         document = {k: v for k, v in vars(window).items() if k != "window_id"}
@@ -246,6 +273,8 @@ class Control:
         self.driven(actor)
         if lease_id and lease_id not in self.policy.leases:
             raise Failure("not_found", f"there is no lease {lease_id!r}: it has ended, or never was")
+        if not lease_id and len(self.policy.leases) + len(self.policy.windows) >= KEPT_MOST:
+            raise Failure("busy", f"{KEPT_MOST} windows and leases are open; close one, or prolong one of yours", retry_after=60)
         lease = KeepAwake(lease_id or secrets.token_hex(6), actor, time.time() + ttl_sec)
         await self._store.put(f"lease.{lease.lease_id}", {"actor": actor, "ends": lease.ends}, ttl_s=ttl_sec)
         self.policy.leases[lease.lease_id] = lease

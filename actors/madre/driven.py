@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from actors.madre.effects import Effect, Held
@@ -16,6 +17,14 @@ from schemas.card import Card
 from schemas.power import ActorRecord
 
 TRANSITIONS_KEPT = 20
+
+
+@dataclass(frozen=True)
+class Move:
+    """What is to be done with the machine in its turn; `held` if it is a request that has arrived."""
+
+    make: Callable[[], list[Effect]]
+    held: Held | None = None
 
 
 class Driven:
@@ -30,13 +39,33 @@ class Driven:
         self.transitions: deque[tuple[str, str, str]] = deque(maxlen=TRANSITIONS_KEPT)
         self.changed = asyncio.Event()
         self.stand_in = StandIn(bus, name, partial(knock, self), lambda: self.power.state)
-        self.waiting: deque[Callable[[], list[Effect]]] = deque()
+        self.waiting: deque[Move] = deque()
         self.storing = False
+        self.trouble = ""
+        """Why the record could not be written or read the last time that it was tried."""
         self.since = ""
         self.shown = ""
         self.notes: dict[str, object] = {}
         """What the record tells besides the machine's state: the gate, and the idle time of the card."""
         self.recorder = Recorder(bus.wire, name, "madre")
+
+    @property
+    def card_version(self) -> str:
+        """Of the code that the owner runs: what it beats, else what the record told of it; empty when neither says."""
+        beat = self.power.beat
+        return beat.card_version if beat.run and beat.run == self.power.run else self.record.card_version
+
+    @property
+    def hand(self) -> list[Held]:
+        """Every request that this madre has taken and nobody else has: held, not acknowledged, or not yet in its turn."""
+        return [*self.power.held, *self.power.forwarded, *(move.held for move in self.waiting if move.held)]
+
+    def overdue(self, now: float) -> list[Held]:
+        """Requests that were waiting for their turn for too long, taken out."""
+        late = [move for move in self.waiting if move.held and now >= move.held.expires]
+        for move in late:
+            self.waiting.remove(move)
+        return [move.held for move in late if move.held]
 
     def stirred(self) -> None:
         """Wake those who wait for a state."""

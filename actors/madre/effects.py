@@ -34,6 +34,11 @@ class Held:
     def size(self) -> int:
         return len(self.body) + sum(len(k) + len(v) for k, v in self.headers.items())
 
+    @property
+    def same(self) -> tuple[str, str]:
+        """What it shares with its repeats. The stand-in has given an id to those that came without."""
+        return self.request_id, self.reply
+
 
 @dataclass(slots=True, frozen=True)
 class Open:

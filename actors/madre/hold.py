@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from actors.madre.effects import Held
@@ -15,6 +16,8 @@ class Hold:
 
     def __init__(self) -> None:
         self._held: dict[int, Held] = {}
+        self._copies: Counter[tuple[str, str]] = Counter()
+        """How many of each request: after a server restart all of them may come again at once."""
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -25,32 +28,31 @@ class Hold:
 
     def add(self, held: Held) -> bool:
         """False when there is no room. A repeat whose first copy is still here is that copy."""
-        if held.again and any(_same(held, other) for other in self._held.values()):
+        if held.again and held.same in self._copies:
             return True
         if len(self._held) >= HELD_MOST or self._bytes + held.size > HELD_BYTES_MOST:
             return False
         self._held[held.n] = held
+        self._copies[held.same] += 1
         self._bytes += held.size
         return True
 
     def take_all(self) -> list[Held]:
-        taken = list(self._held.values())
-        self._held.clear()
-        self._bytes = 0
-        return taken
+        return self._take(list(self._held.values()))
 
     def take_expired(self, now: float) -> list[Held]:
         return self._take([held for held in self._held.values() if now >= held.expires])
 
     def drop_copies(self, held: Held) -> None:
         """Repeats of a request that has just been answered."""
-        self._take([other for other in self._held.values() if held.request_id and _same(held, other)])
+        if held.same in self._copies:
+            self._take([other for other in self._held.values() if other.same == held.same])
 
     def _take(self, taken: list[Held]) -> list[Held]:
         for held in taken:
-            self._bytes -= self._held.pop(held.n).size
+            del self._held[held.n]
+            self._bytes -= held.size
+            self._copies[held.same] -= 1
+            if not self._copies[held.same]:
+                del self._copies[held.same]
         return taken
-
-
-def _same(one: Held, other: Held) -> bool:
-    return one.request_id == other.request_id and one.reply == other.reply

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from actors.madre import effects as do
-from actors.madre.driven import Driven
+from actors.madre.driven import Driven, Move
 from actors.madre.effects import Beat, Effect, Held
+from actors.madre.hold import HELD_MOST
 from actors.madre.voice import Voice
 from bus import call
 from bus.client import Bus
 from bus.records import Records
 from bus.wire import Msg
 from schemas.errors import Failure
+from schemas.madre import MadreStarted
 from schemas.power import ActorRecord
 
 log = logging.getLogger("vx11.madre")
@@ -26,7 +29,11 @@ log = logging.getLogger("vx11.madre")
 SWEEP_S = 0.05
 """Between two looks at the actors that are not quiet; sleepers are not looked at."""
 LATE_S = 1.0
-STORE_AGAIN_S = 0.2
+DEAF_S = 3.0
+"""Her own heartbeat, every 2 s, has not come back: nobody's silence counts."""
+STORE_AGAIN_S = 0.05
+LEAVE_S = 5.0
+"""Without a server nothing is routed to anybody."""
 
 
 class Machine:
@@ -36,6 +43,8 @@ class Machine:
         self.bus = bus
         self.run = run
         self.epoch = 0
+        self.announced = math.inf
+        """When callers were told of this madre: what they sent before, they ask again. Seconds since the epoch."""
         self.driven: dict[str, Driven] = {}
         self.stepped_down = asyncio.Event()
         self.on_idle: Callable[[Driven], None] = lambda _: None
@@ -43,8 +52,12 @@ class Machine:
         self._records = records
         self._allowed = allowed
         self._noisy: dict[str, Driven] = {}
+        self._ends: dict[str, tuple[str, float]] = {}
+        """Of each actor the run that ended last, and when."""
         self._stir = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._heard_self = 0.0
+        """When her own heartbeat came back, on the monotonic clock; 0.0: she has none yet."""
         self.voice = Voice(bus)
 
     async def open(self) -> None:
@@ -54,6 +67,7 @@ class Machine:
         await self.bus.listen("vx11.events.power.slept.*", self._heard_slept)
         await self.bus.listen("vx11.events.power.exited.*", self._heard_exited)
         await self.bus.listen("vx11.hb.*.*", self._heard_beat)
+        await self.bus.listen(MadreStarted.subject, lambda _: self._spawn(self.check_epoch()))
         self.bus.wire.on_reconnect.append(self._reconnected)
         self._spawn(self._sweep())
 
@@ -78,15 +92,20 @@ class Machine:
                 break
         driven.record = raised
         driven.since = raised.since or _now()
-        driven.storing = False
-        self._move(driven, lambda: driven.power.adopt(raised, done, time.time()))
+        self._resume(driven, lambda: driven.power.adopt(raised, done, time.time()))
         return driven
 
     # -- what happens ------------------------------------------------------------------------------------------------
 
     def knock(self, driven: Driven, held: Held) -> None:
         allowed = self._allowed(driven.name)
-        self._move(driven, lambda: driven.power.knock(held, time.time(), allowed=allowed))
+        if not held.again and call.SENT in held.headers and call.milliseconds(held.headers[call.SENT]) <= self.announced * 1000:
+            held.headers = {**held.headers, call.AGAIN: call.AGAIN_HELD}  # there may be a repeat of it
+            held.again = True
+        if driven.storing and len(driven.waiting) >= HELD_MOST:
+            busy = f"{len(driven.waiting)} requests already wait for the record of {driven.name}"
+            return self.voice.answer(driven, do.Answer(held, "busy", busy, 1.0))
+        return self._move(driven, lambda: driven.power.knock(held, time.time(), allowed=allowed), held)
 
     def wake(self, driven: Driven, reason: str) -> None:
         self._move(driven, lambda: driven.power.wake(time.time(), reason))
@@ -99,7 +118,7 @@ class Machine:
         driven.notes.update(notes)
         told = driven.record.model_dump()
         if any(told[name] != value for name, value in notes.items()):
-            self._move(driven, lambda: [do.Swap("note", {})])
+            self._move(driven, driven.power.note)
 
     def ask_host(self, driven: Driven) -> None:
         """A host has come: does what the record says was awake still live?"""
@@ -130,15 +149,20 @@ class Machine:
     def _heard_slept(self, msg: Msg) -> None:
         told = json.loads(msg.data)
         if driven := self.driven.get(told["actor"]):
+            self._note_end(driven, told["run"], told.get("left", 0.0))
             self._move(driven, lambda: driven.power.slept(told["run"], time.time()))
 
     def _heard_exited(self, msg: Msg) -> None:
         told = json.loads(msg.data)
         if driven := self.driven.get(told["actor"]):
-            self._move(driven, lambda: driven.power.exited(told["id"], told["run"], time.time(), told.get("reason", "")))
+            reason, clean = told.get("reason", ""), bool(told.get("clean"))
+            self._note_end(driven, told["run"], told.get("ended", 0.0))
+            self._move(driven, lambda: driven.power.exited(told["id"], told["run"], time.time(), reason, clean=clean))
 
     def _heard_beat(self, msg: Msg) -> None:
         told = json.loads(msg.data)
+        if told.get("actor") == "madre":
+            self._heard_self = time.monotonic()
         driven = self.driven.get(told.get("actor", ""))
         if driven is None:
             return
@@ -154,26 +178,44 @@ class Machine:
             self.on_idle(driven)
 
     def _reconnected(self) -> None:
+        self._spawn(self.check_epoch())
         for driven in self.driven.values():
             self._move(driven, lambda d=driven: d.power.reconnected(time.time()))  # type: ignore[misc]
 
     async def _sweep(self) -> None:
         """One clock for all that is not quiet; stands still when everything is."""
-        last = time.monotonic()
+        last = time.monotonic(), time.time()
         while True:
             if not self._noisy:
                 self._stir.clear()
                 await self._stir.wait()
-                last = time.monotonic()
+                last = time.monotonic(), time.time()
             await asyncio.sleep(SWEEP_S)
-            late = time.monotonic() - last > LATE_S + SWEEP_S
-            last = time.monotonic()
+            passed, wall = time.monotonic() - last[0], time.time() - last[1]
+            late = passed > LATE_S + SWEEP_S or abs(wall - passed) > LATE_S  # she stood still, or the clock was set
+            last = time.monotonic(), time.time()
             if late:
                 self._spawn(self.check_epoch())
             for driven in list(self._noisy.values()):
-                if late:
-                    self._move(driven, lambda d=driven: d.power.late(time.time()))  # type: ignore[misc]
-                self._move(driven, lambda d=driven: d.power.tick(time.time()))  # type: ignore[misc]
+                try:
+                    self._look_after(driven, late=late)
+                except Exception:
+                    log.exception("the clock of %s", driven.name)  # of this one; the others' goes on
+
+    def _look_after(self, driven: Driven, *, late: bool) -> None:
+        now = time.time()
+        if self._heard_self and time.monotonic() - self._heard_self > DEAF_S:
+            driven.power.last_beat = now  # she does not hear herself either: it is the server that is silent
+        if late:
+            self._move(driven, lambda: driven.power.late(time.time()))
+        if not driven.storing:
+            return self._move(driven, lambda: driven.power.tick(time.time()))
+        told = f"the record of {driven.name} cannot be written or read just now"
+        code = "storage_full" if driven.trouble == "storage_full" else "unavailable"
+        late_ones: list[Effect] = [do.Answer(held, code, told, 1.0) for held in driven.overdue(now)]
+        for answer in driven.power.expire(now) + late_ones:
+            self._perform(driven, answer)
+        return None
 
     async def check_epoch(self) -> None:
         """Is somebody else madre now? She reads her own record, which a successor would have raised."""
@@ -183,10 +225,10 @@ class Machine:
 
     # -- moves -------------------------------------------------------------------------------------------------------
 
-    def _move(self, driven: Driven, move: Callable[[], list[Effect]]) -> None:
+    def _move(self, driven: Driven, move: Callable[[], list[Effect]], held: Held | None = None) -> None:
         """Make a move now, or in its turn while the record is being written or read."""
         if driven.storing or self.stepped_down.is_set():
-            driven.waiting.append(move)
+            driven.waiting.append(Move(move, held))
         else:
             self._do(driven, move())
 
@@ -194,7 +236,7 @@ class Machine:
         for effect in wanted:
             self._perform(driven, effect)
         power = driven.power
-        if power.quiet:
+        if power.quiet and not driven.storing:
             self._noisy.pop(driven.name, None)
         elif driven.name not in self._noisy:
             self._noisy[driven.name] = driven
@@ -208,7 +250,7 @@ class Machine:
     def _perform(self, driven: Driven, effect: Effect) -> None:
         match effect:
             case do.Forward():
-                self.voice.forward(driven, effect)
+                self._forward(driven, effect)
             case do.Answer():
                 self.voice.answer(driven, effect)
             case do.Open(generation):
@@ -234,6 +276,10 @@ class Machine:
             case do.StepDown(epoch):
                 self._step_down(epoch)
 
+    def _forward(self, driven: Driven, effect: do.Forward) -> None:
+        if not self.voice.forward(driven, effect):  # it has been answered
+            self._move(driven, lambda: driven.power.acked(effect.held.n, time.time()))
+
     async def _store(self, driven: Driven, swap: do.Swap) -> None:
         power = driven.power
         written = driven.record.model_copy(
@@ -250,14 +296,26 @@ class Machine:
                 "last_wake_ms": power.last_wake_ms,
                 "held": len(power.held),
                 "reason": power.reason,
+                "card_version": driven.card_version,
                 **driven.notes,
                 **swap.changes,
+                **({"vacated": self._end_of(driven)} if swap.purpose == "release" else {}),
             }
         )
         revision = await self._swap(written, power.revision)
         if revision is not None:
             driven.record = written
         self._resume(driven, lambda: power.swapped(swap.purpose, revision, time.time()))
+
+    def _note_end(self, driven: Driven, run: str, at: float) -> None:
+        """The first word counts: an instance that says when it had left does nothing more."""
+        if at and self._ends.get(driven.name, ("", 0.0))[0] != run:
+            self._ends[driven.name] = (run, at)
+
+    def _end_of(self, driven: Driven) -> float:
+        """When the owner that is being released was gone, as far as somebody saw it: now, at the latest."""
+        run, at = self._ends.get(driven.name, ("", 0.0))
+        return at if run and run == driven.power.run else time.time()
 
     async def _look(self, driven: Driven) -> None:
         record, revision = await self._read(driven.name)
@@ -270,7 +328,7 @@ class Machine:
         driven.storing = False
         self._do(driven, move())
         while driven.waiting and not driven.storing and not self.stepped_down.is_set():
-            self._do(driven, driven.waiting.popleft()())
+            self._do(driven, driven.waiting.popleft().make())
         driven.stirred()
 
     async def _swap(self, record: ActorRecord, revision: int) -> int | None:
@@ -279,7 +337,7 @@ class Machine:
             try:
                 return await self._records.swap(record, revision)
             except Failure as failure:
-                log.warning("writing the record of %s: %s", record.actor, failure)
+                self._troubled(record.actor, failure)
             await asyncio.sleep(STORE_AGAIN_S)
             found, current = await self._read(record.actor)
             if found == record:
@@ -292,21 +350,32 @@ class Machine:
             try:
                 return await self._records.get(name)
             except Failure as failure:
-                log.warning("reading the record of %s: %s", name, failure)
+                self._troubled(name, failure)
                 await asyncio.sleep(STORE_AGAIN_S)
+
+    def _troubled(self, name: str, failure: Failure) -> None:
+        log.warning("the record of %s: %s", name, failure)
+        if driven := self.driven.get(name):
+            driven.trouble = failure.code
 
     def _step_down(self, epoch: int) -> None:
         if not self.stepped_down.is_set():
             log.error("another madre has taken over (epoch %d, mine is %d)", epoch, self.epoch)
             self.stepped_down.set()
 
-    async def give_back(self) -> None:
-        """Leave every queue group, then send what is held to whoever is in it now (8)."""
+    async def give_back(self, *, successor: bool) -> None:
+        """Leave every queue group, then send what is held to whoever is in it now (8), or say that nobody is."""
         for driven in self.driven.values():
-            await driven.stand_in.leave()
-            for held in [*driven.power.held, *driven.power.forwarded.values()]:
+            try:
+                await asyncio.wait_for(driven.stand_in.leave(), LEAVE_S)
+            except (TimeoutError, Failure) as failure:
+                log.warning("leaving %s: %r", driven.name, failure)
+            for held in driven.hand:
+                if not successor and not held.sent_at:
+                    self.voice.answer(driven, do.Answer(held, "unavailable", "madre stops; ask again", 1.0))
+                    continue
                 headers = dict(held.headers)
-                if held.sent_at:
+                if held.sent_at or call.SENT in headers:  # its caller may have asked again
                     headers[call.AGAIN] = "1"
                 self.voice.send(f"vx11.{driven.name}.{held.verb}", held.body, reply=held.reply, headers=headers)
 

@@ -39,8 +39,9 @@ T = TypeVar("T")
 
 log = logging.getLogger("vx11.madre")
 
-STORE_AGAIN_S = 0.2
+STORE_AGAIN_S = 0.05
 BEAT_S = 2.0
+CUT_OFF = 1
 STEPPED_DOWN = 3
 """Exit code: another madre has taken over."""
 
@@ -59,12 +60,18 @@ async def _main(settings: Settings, url: str) -> int:
     ) as bus:
         madre = Madre(bus, settings)
         await madre.open()
-        waits = [asyncio.create_task(stop.wait()), asyncio.create_task(madre.machine.stepped_down.wait())]
+        closed = asyncio.Event()
+        bus.wire.on_close.append(closed.set)
+        waits = [asyncio.create_task(event.wait()) for event in (stop, closed, madre.machine.stepped_down)]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        await madre.close()
         for task in waits:
             task.cancel()
-        return STEPPED_DOWN if madre.machine.stepped_down.is_set() else 0
+        if closed.is_set():
+            log.error("the server has closed the connection for good: %s", bus.wire.last_error)
+            return CUT_OFF
+        successor = madre.machine.stepped_down.is_set()
+        await madre.close(successor=successor)
+        return STEPPED_DOWN if successor else 0
 
 
 class Madre:
@@ -96,15 +103,16 @@ class Madre:
         await Sleepers(self._bus.wire, self.machine).open()
         await self._serve()
         self._tasks.append(asyncio.create_task(self.control.watch()))
-        self._bus.tell(MadreStarted(epoch=self.machine.epoch, run=self.run))
+        self.machine.announced = time.time()
+        self._bus.tell(MadreStarted(epoch=self.machine.epoch, run=self.run, at=self.machine.announced))
         self._bus.wire.send("vx11.host.all.cards", b"{}")
 
-    async def close(self) -> None:
+    async def close(self, *, successor: bool = False) -> None:
         """Give back what is held, to a successor if there is one, and leave."""
         for task in self._tasks:
             task.cancel()
         self.machine.stepped_down.set()
-        await self.machine.give_back()
+        await self.machine.give_back(successor=successor)
         await self.machine.close()
         if self._responder:
             self._responder.recorder.flush()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 from schemas.errors import Failure
 from schemas.madre import Mode, Window
 from schemas.power import Gate
 from schemas.power import Policy as PolicyName
+
+log = logging.getLogger("vx11.madre.policy")
 
 GATES = ("on_demand", "window", "closed")
 
@@ -121,17 +124,31 @@ class Policy:
         return "full" if awake else "solo_madre"
 
     def load(self, stored: Mapping[str, dict[str, Any]], now: float) -> None:
-        """Take over what the bucket kept from the last life."""
+        """Take over what the bucket kept from the last life; what cannot be understood is left out, and told in the log."""
         for key, document in stored.items():
-            kind, _, name = key.partition(".")
-            if kind == "policy":
-                self.name = document["policy"]
-            elif kind == "gate":
-                self.gates[name] = document["gate"]
-            elif kind == "window" and (document["ends"] is None or document["ends"] > now):
-                self.windows[name] = OpenedWindow(window_id=name, **document)
-            elif kind == "lease" and document["ends"] > now:
-                self.leases[name] = KeepAwake(lease_id=name, **document)
+            try:
+                self._take_over(key, document, now)
+            except (KeyError, TypeError, ValueError) as error:
+                log.error("stored %s cannot be understood and is left out: %r", key, error)
+
+    def _take_over(self, key: str, document: dict[str, Any], now: float) -> None:
+        kind, _, name = key.partition(".")
+        if kind == "policy":
+            self.name = _one_of(get_args(PolicyName), document["policy"])
+        elif kind == "gate":
+            self.gates[name] = _one_of(get_args(Gate), document["gate"])
+        elif kind == "window" and (document["ends"] is None or document["ends"] > now):
+            window = OpenedWindow(window_id=name, **document)
+            window.shown(now)
+            self.windows[name] = window
+        elif kind == "lease" and document["ends"] > now:
+            self.leases[name] = KeepAwake(lease_id=name, **document)
+
+
+def _one_of(known: tuple[str, ...], word: str) -> Any:
+    if word not in known:
+        raise ValueError(f"{word!r} is none of {', '.join(known)}")
+    return word
 
 
 def rfc3339(moment: float) -> str:

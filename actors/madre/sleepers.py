@@ -9,6 +9,7 @@ from actors.madre.driven import Driven
 from actors.madre.machine import Machine
 from bus.discovery import Discovery
 from bus.stats import Stats
+from bus.users import answerable
 from bus.wire import Msg, Wire
 
 AWAKE = ("handover", "active", "draining")
@@ -26,13 +27,14 @@ class Sleepers:
         await self._wire.hear("$SRV.>", self._heard)
 
     def _heard(self, msg: Msg) -> None:
-        if not msg.reply:
+        reply = answerable(msg.reply)
+        if not reply:
             return
         for driven in self._machine.driven.values():
             if driven.card is None or driven.card.error or driven.power.state in AWAKE:
                 continue
             if document := self._discovery(driven).answer(msg.subject):
-                self._wire.send(msg.reply, json.dumps(document).encode())
+                self._wire.send(reply, json.dumps(document).encode())
 
     def _discovery(self, driven: Driven) -> Discovery:
         version, made = self._made.get(driven.name, ("", None))

@@ -6,14 +6,16 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from actors.madre.effects import Held
 from bus import call
 from bus.client import Bus
+from bus.users import answerable
 from bus.wire import Msg, Subscription
 from schemas.card import Card, DescribeReply
 from schemas.errors import Failure
+from schemas.message import VERB_NAME
 
 log = logging.getLogger("vx11.madre.standin")
 
@@ -22,6 +24,8 @@ PLAIN_HELD_S = 4.5
 MARGIN_S = 0.05
 """An answer that madre gives instead of the actor leaves this long before the caller's deadline."""
 AGAIN_S = 0.2
+STAMPS_BYTES = 1_024
+"""What a request may grow by when it is forwarded: how long it was held, and where it is acknowledged."""
 
 
 class StandIn:
@@ -78,13 +82,14 @@ class StandIn:
 
     def _heard(self, msg: Msg) -> None:
         verb = msg.subject.split(".", 2)[2]
+        msg.reply = answerable(msg.reply)
         if verb == "describe" and self.card:
             reply = DescribeReply(card=self.card, state=self._state())
             headers = {call.CORRELATION: call.call_from(msg.headers).correlation_id}
             self.reply(msg.reply, reply.model_dump_json().encode(), headers)
             return
-        if self.card and not self.card.error and self.card.verb(verb) is None:
-            verbs = sorted([v.name for v in self.card.verbs] + ["describe"])
+        if not VERB_NAME.fullmatch(verb) or (self.card and not self.card.error and self.card.verb(verb) is None):
+            verbs = sorted([v.name for v in self.card.verbs] + ["describe"]) if self.card else []
             self.refuse(
                 msg.reply,
                 msg.headers or {},
@@ -94,7 +99,12 @@ class StandIn:
         if self.card and self.card.error:
             self.refuse(msg.reply, msg.headers or {}, Failure("unavailable", f"{self.name} cannot be loaded: {self.card.error}"))
             return
-        self._knock(self._held(msg, verb))
+        held = self._held(msg, verb)
+        if held.size > self._bus.wire.max_payload - STAMPS_BYTES:
+            told = f"{held.size} bytes are more than can be held for a sleeper; ask again when {self.name} is awake"
+            self.refuse(msg.reply, held.headers, Failure("too_large", told))
+            return
+        self._knock(held)
 
     def _held(self, msg: Msg, verb: str) -> Held:
         """Stamp what a plain request lacks, before it is held: an id, a conversation, a deadline."""
@@ -122,7 +132,7 @@ class StandIn:
             nested=self.name in circumstances.path.split(","),
         )
 
-    def refuse(self, reply: str, headers: dict[str, str], failure: Failure) -> None:
+    def refuse(self, reply: str, headers: Mapping[str, str], failure: Failure) -> None:
         """Answer an error in the actor's place."""
         circumstances = call.call_from(headers)
         made = {

@@ -32,14 +32,19 @@ class Voice:
         body = json.dumps({"id": effect.id, "epoch": effect.epoch, "stay": effect.stay}).encode()
         self.send(f"vx11.inst.{driven.name}.{effect.run}._{effect.verb}", body)
 
-    def forward(self, driven: Driven, effect: do.Forward) -> None:
+    def forward(self, driven: Driven, effect: do.Forward) -> bool:
+        """False: it is too large with what madre adds, and was answered so."""
         held = effect.held
         headers = {
             **held.headers,
             call.FORWARD: f"{self.acks} {held.n}",
             call.HELD_MS: str(int((time.time() - held.arrived) * 1000)),
         }
-        self.send(f"vx11.inst.{driven.name}.{effect.run}.{held.verb}", held.body, reply=held.reply, headers=headers)
+        subject = f"vx11.inst.{driven.name}.{effect.run}.{held.verb}"
+        if self.send(subject, held.body, reply=held.reply, headers=headers) != "too_large":
+            return True
+        self.answer(driven, do.Answer(held, "too_large", "there is no room left for the headers that a forward needs"))
+        return False
 
     def answer(self, driven: Driven, effect: do.Answer) -> None:
         details: dict[str, Any] = {"service": driven.name}
@@ -108,11 +113,14 @@ class Voice:
         headers = {call.CORRELATION: call.new_correlation_id(), call.CALLER: "madre", "Nats-Msg-Id": message_id}
         self.send(subject, body, headers=headers)
 
-    def send(self, subject: str, body: bytes, *, reply: str = "", headers: dict[str, str] | None = None) -> None:
+    def send(self, subject: str, body: bytes, *, reply: str = "", headers: dict[str, str] | None = None) -> str:
+        """The code of what went wrong, empty when it is on its way. Orders and forwards are repeated."""
         try:
             self._bus.wire.send(subject, body, reply=reply, headers=headers)
         except Failure as failure:
-            log.warning("%s: %s", subject, failure)  # orders are repeated, forwards too
+            log.warning("%s: %s", subject, failure)
+            return failure.code
+        return ""
 
 
 def _now() -> str:

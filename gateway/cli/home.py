@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Process:
-    """A process as recorded. `born`: its start, seconds since the epoch, so that a reused pid is not taken for it."""
+    """A process as recorded. `born`: when it began, on a clock of this machine, so that a reused pid is not taken for it."""
 
     pid: int
     born: float

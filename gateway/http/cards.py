@@ -41,15 +41,16 @@ class Known:
     _made: dict[str, SchemaValidator] = field(default_factory=dict)
 
     def verb(self, name: str) -> Verb:
-        """Raises Failure("not_found")."""
+        """Raises Failure("not_found"), and Failure("unavailable") for an actor that cannot be loaded."""
         if self._verbs is None:
             self._verbs = {verb.name: verb for verb in (describe_of(self.card.name), *self.card.verbs)}
         if (verb := self._verbs.get(name)) is None:
+            if self.card.error:
+                raise Failure("unavailable", f"{self.card.name} cannot be loaded: {self.card.error}", actor=self.card.name)
             verbs = ", ".join(v.name for v in self.card.verbs) or "none"
-            why = f" ({self.card.error})" if self.card.error else ""
             raise Failure(
                 "not_found",
-                f"{self.card.name} has no verb {name}{why}; it has {verbs}",
+                f"{self.card.name} has no verb {name}; it has {verbs}",
                 actor=self.card.name,
                 verb=name,
             )
@@ -96,7 +97,7 @@ class Cards:
             if known:
                 return known
             raise Failure(
-                "unavailable", f"madre does not answer, and the card of {name} has not been seen yet", retry_after=1
+                "unavailable", f"the card of {name} has not been seen yet, and now: {failure.message}", retry_after=1
             ) from failure
         if known is None or known.card != detail.card:
             known = Known(detail.card, 0.0)

@@ -8,7 +8,7 @@ import pkgutil
 import time
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -55,12 +55,16 @@ class EventData(BaseModel):
 
 
 class EventPage(BaseModel):
-    """`total`: events that match, of those looked at, which are the ones from `scanned_from` on."""
+    """`total`: events that match, of those looked at, the first of which is `scanned_from`.
+
+    `next_after`: what to give as `after` to read on from here.
+    """
 
     events: list[EventLine]
     total: int
     has_more: bool
     scanned_from: int
+    next_after: int
     data: EventData
 
 
@@ -94,58 +98,65 @@ class EventQuery(Wanted):
     offset: int = Field(default=0, ge=0, le=SCAN_MOST)
 
 
+class Found(NamedTuple):
+    """Matches, in the order of the page; the lowest and highest number looked at; whether there is more beyond."""
+
+    lines: list[EventLine]
+    low: int
+    high: int
+    more: bool
+
+
 async def list_events(x: Exchange) -> EventPage:
     """The page that the query asks for. Raises Failure("unavailable") when the log cannot be read."""
     query = query_of(EventQuery, x.request)
     first, last = await x.parts.log.bounds()
     if query.after is not None:
-        found, scanned, more = await _forward(x.parts.log, query, query.after)
+        found = await _forward(x.parts.log, query, query.after)
     else:
-        found, scanned, more = await _backward(x.parts.log, query, first, last)
-    total = last - first + 1 if query.everything and query.after is None else len(found)
-    page = found[query.offset : query.offset + query.limit]
-    has_more = more or len(found) > query.offset + query.limit
-    now = rfc3339(time.time())
+        found = await _backward(x.parts.log, query, first, last)
+    total = last - first + 1 if query.everything and query.after is None else len(found.lines)
+    page = found.lines[query.offset : query.offset + query.limit]
+    cut = len(found.lines) > query.offset + query.limit
     return EventPage(
         events=page,
         total=total,
-        has_more=has_more,
-        scanned_from=scanned,
-        data=EventData(events=page, total_events=total, timestamp=now),
+        has_more=found.more or cut,
+        scanned_from=found.low,
+        next_after=page[-1].id if cut and query.after is not None else found.high,
+        data=EventData(events=page, total_events=total, timestamp=rfc3339(time.time())),
     )
 
 
-async def _forward(log: EventLog, query: EventQuery, after: int) -> tuple[list[EventLine], int, bool]:
-    """Matches above `after`, oldest first, until there are enough; the first one looked at; whether more wait."""
+async def _forward(log: EventLog, query: EventQuery, after: int) -> Found:
+    """Oldest first, until there are enough or SCAN_MOST have been looked at."""
     need = query.offset + query.limit
     found: list[EventLine] = []
     at = after
-    while at - after < SCAN_MOST:
+    while at - after < SCAN_MOST and len(found) <= need:
         block = await log.read(at, BLOCK)
         found += [line for line in map(line_of, block) if query.matches(line) and _young(line, query)]
+        at = block[-1].sequence if block else at
         if len(block) < BLOCK:
-            return found, after + 1, False
-        at = block[-1].sequence
-        if len(found) > need:
-            break
-    return found, after + 1, True
+            return Found(found, after + 1, at, more=False)
+    return Found(found, after + 1, at, more=True)
 
 
-async def _backward(log: EventLog, query: EventQuery, first: int, last: int) -> tuple[list[EventLine], int, bool]:
-    """Matches from the newest down. Without a filter no more than the page is read."""
+async def _backward(log: EventLog, query: EventQuery, first: int, last: int) -> Found:
+    """Newest first. Without a filter no more than the page is read."""
     need = query.offset + query.limit
+    step = min(BLOCK, need) if query.everything else BLOCK
     found: list[EventLine] = []
-    top = last
-    lowest = max(first, last - SCAN_MOST + 1)
-    while top >= lowest:
-        bottom = max(lowest, top - BLOCK + 1)
+    top, lowest = last, max(first, last - SCAN_MOST + 1)
+    while top >= lowest and not (query.everything and len(found) >= need):
+        bottom = max(lowest, top - step + 1)
         block = [stored for stored in await log.read(bottom - 1, top - bottom + 1) if stored.sequence <= top]
         lines = [line_of(stored) for stored in reversed(block)]
         found += [line for line in lines if query.matches(line) and _young(line, query)]
         top = bottom - 1
-        if (query.everything and len(found) >= need) or (lines and not _young(lines[-1], query)):
+        if lines and not _young(lines[-1], query):
             break
-    return found, top + 1, query.everything and top >= first
+    return Found(found, top + 1, last, more=query.everything and top >= first)
 
 
 def _young(line: EventLine, query: EventQuery) -> bool:

@@ -88,11 +88,16 @@ def admitted(text: str, find: Find, now: float) -> Caller:
     right = hmac.compare_digest(digest(text), token.hash if token else NOBODY)
     if token is None or not right:
         raise Failure("forbidden", "this token is not known here")
+    check_good(token, now)
+    return _caller(token.id, token.scopes)
+
+
+def check_good(token: Token, now: float) -> None:
+    """Raises Failure("forbidden") for a token that has been revoked or has expired."""
     if token.revoked:
         raise Failure("forbidden", f"the token {token.id} has been revoked")
     if token.expired(now):
         raise Failure("forbidden", f"the token {token.id} expired at {token.expires}")
-    return _caller(token.id, token.scopes)
 
 
 def near(host: str, origins: Sequence[str], *, own_pages: bool = False) -> None:
@@ -129,6 +134,13 @@ class KeyRing:
         if ident in self._tokens:
             return self._tokens[ident]
         return self._own if self._own and self._own.id == ident else None
+
+    def check(self, caller: Caller, now: float) -> None:
+        """Raises Failure("forbidden") when the token that a caller came in with is no longer good."""
+        token = self.find(caller.id)
+        if token is None:
+            raise Failure("forbidden", f"the token {caller.id} is not known any more")
+        check_good(token, now)
 
     def _refresh(self) -> None:
         try:

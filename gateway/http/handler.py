@@ -109,7 +109,11 @@ async def _answered(x: Exchange, admit: Callable[[Exchange], Awaitable[Caller]])
         raise
     if x.request.method in WITH_BODY and not x.body:
         x.body = await body.read(x.request, x.parts.settings)
-    answer = await x.route.compose(x)
+    try:
+        answer = await x.route.compose(x)
+    finally:
+        if x.request.method in WITH_BODY:
+            x.parts.observed.stale()
     return json_response(answer) if isinstance(answer, (bytes, BaseModel)) else answer
 
 

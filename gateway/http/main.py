@@ -15,6 +15,9 @@ from gateway.http.server import Bound, new_loop
 from gateway.http.server import run as serve
 from gateway.http.settings import HttpSettings, Misconfigured
 
+CUT_OFF = 1
+"""Exit code: without a connection, and it will not come back by itself."""
+
 log = logging.getLogger("vx11.gateway")
 
 
@@ -37,7 +40,12 @@ async def _main(settings: Settings, url: str) -> int:
             ) as bus,
             open_cache(settings.get("VX11_REDIS_URL")) as cache,
         ):  # fmt: skip
+            cut_off = asyncio.Event()
+            bus.wire.on_close += [cut_off.set, stop.set]
             await serve(make_parts(bus, cache, EventLog(bus), told), stop, ready=_ready)
+            if cut_off.is_set():
+                log.error("the NATS server has closed the connection for good: %s", bus.wire.last_error)
+                return CUT_OFF
     except Misconfigured as error:
         log.error("%s", error)
         return error.exit_code

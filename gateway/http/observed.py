@@ -79,14 +79,22 @@ class Observed:
         self._last: Look | None = None
         self._until = 0.0
         self._looking: asyncio.Task[Look] | None = None
+        self._begun_stale = False
+        """Something has been done since the look that is under way began."""
 
     async def look(self) -> Look:
         if self._last is not None and time.monotonic() < self._until:
             return self._last
-        if self._looking is None:
+        if self._looking is None or self._begun_stale:
+            self._begun_stale = False
             self._looking = asyncio.create_task(self._look())
             self._looking.add_done_callback(self._looked)
         return await asyncio.shield(self._looking)
+
+    def stale(self) -> None:
+        """Something has been done: whoever looks next must see it."""
+        self._until = 0.0
+        self._begun_stale = self._looking is not None
 
     async def aclose(self) -> None:
         if self._looking is not None:
@@ -94,7 +102,12 @@ class Observed:
             await asyncio.wait({self._looking})
 
     def _looked(self, task: asyncio.Task[Look]) -> None:
+        if task is not self._looking:
+            return  # a later one is under way
         self._looking = None
+        if self._begun_stale:
+            self._begun_stale = False
+            return
         if not task.cancelled() and task.exception() is None:
             self._last = task.result()
             self._until = time.monotonic() + FRESH_S

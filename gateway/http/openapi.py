@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field, JsonValue
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from gateway.http.parts import VERSION
+from bus.supervisor import VERSION
 from schemas.errors import CODES
 from schemas.message import ACTOR_NAME
 

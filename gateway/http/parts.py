@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from bus.supervisor import VERSION as VERSION
 from gateway.http.guard import KeyRing
 from gateway.http.limits import Connections, Places, Rates, Streams
 from gateway.http.metrics import Meter

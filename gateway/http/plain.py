@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from pydantic import BaseModel
 
+from bus.supervisor import VERSION
 from gateway.http.answer import json_response, text_response
 from gateway.http.exchange import Exchange
-from gateway.http.parts import VERSION
 from gateway.moment import rfc3339
 from schemas.errors import Failure
 

@@ -56,31 +56,38 @@ async def run(parts: Parts, stop: asyncio.Event, *, ready: Callable[[Bound], Non
 async def serving(parts: Parts) -> AsyncIterator[Bound]:
     """Both doors open; on leaving: take nothing new, let what is under way finish, end event streams, close."""
     settings = parts.settings
+    servers: list[asyncio.Server] = []
     try:
         async with contextlib.AsyncExitStack() as stack:
-            public = await stack.enter_async_context(_door(parts, make_app(parts), settings.public, "VX11_HTTP_BIND"))
+            public = await stack.enter_async_context(_door(parts, make_app(parts), settings.public, "VX11_HTTP_BIND", servers))
             control = None
             if settings.control is not None:
                 app = make_control_app(parts)
-                control = await stack.enter_async_context(_door(parts, app, settings.control, "VX11_CONTROL_BIND"))
+                control = await stack.enter_async_context(_door(parts, app, settings.control, "VX11_CONTROL_BIND", servers))
                 parts.ports["madre"] = control.port
             parts.ports["tentaculo_link"] = public.port
             try:
                 yield Bound(public, control)
             finally:
                 parts.stopping.set()
+                for server in servers:  # all of them, before the first one waits for what is under way
+                    server.close()
     finally:
         await parts.observed.aclose()
 
 
 @asynccontextmanager
-async def _door(parts: Parts, app: web.Application, at: Address, variable: str) -> AsyncIterator[Address]:
+async def _door(
+    parts: Parts, app: web.Application, at: Address, variable: str, servers: list[asyncio.Server]
+) -> AsyncIterator[Address]:
+    """Open one door; its server is added to `servers`."""
     listening = _listen(at, may_move=variable not in parts.settings.given)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=CANCEL_S)
     await runner.setup()
     assert runner.server is not None  # setup made it
     make = factory(runner.server, parts.connections, parts.settings, parts.meter.refused)
     server = await asyncio.get_running_loop().create_server(make, sock=listening, backlog=BACKLOG)
+    servers.append(server)
     host, port = listening.getsockname()[:2]
     try:
         yield Address(host, port)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -61,12 +62,11 @@ async def stream_by_token(x: Exchange) -> web.StreamResponse:
         raise Failure("forbidden", "this stream token has been used, has expired, or never was")
     caller = json.loads(kept)
     x.caller = Caller(caller["id"], frozenset(caller["scopes"]) & frozenset(SCOPES))
-    x.caller.needs("read")
     return await follow(x)
 
 
 async def follow(x: Exchange) -> web.StreamResponse:
-    """Events as they come, from `Last-Event-ID` or `after` on. Ends with the event `end`, which says why."""
+    """Events as they come, from `Last-Event-ID` or `after` on. Ends with the event `end`, which says why, or `error`."""
     query = query_of(StreamQuery, x.request)
     after = await _start(x, query)
     x.give_place_back()
@@ -105,6 +105,8 @@ async def _pump(x: Exchange, frames: Frames, query: StreamQuery, after: int) -> 
                 await asyncio.wait({coming, stopping}, timeout=max(0.0, pause), return_when=asyncio.FIRST_COMPLETED)
                 if stopping.done():
                     return "stopping"
+                if x.parts.guarded:
+                    x.parts.keys.check(x.caller, time.time())
                 if not coming.done():
                     await frames.comment("alive")
                     continue
@@ -117,7 +119,7 @@ async def _pump(x: Exchange, frames: Frames, query: StreamQuery, after: int) -> 
             stopping.cancel()
             if coming is not None:
                 coming.cancel()
-                await asyncio.wait({coming})
+                await asyncio.gather(coming, return_exceptions=True)
 
 
 async def _next(items: AsyncIterator[StoredLike]) -> StoredLike:

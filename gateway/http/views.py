@@ -7,9 +7,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bus.supervisor import VERSION
 from gateway.http.exchange import Exchange
 from gateway.http.observed import CORE, Health, Look
-from gateway.http.parts import VERSION, Parts
+from gateway.http.parts import Parts
 from gateway.moment import rfc3339
 from schemas.madre import ActorStatus
 

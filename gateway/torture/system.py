@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
+import hashlib
 import os
 import signal
 import subprocess
@@ -13,10 +14,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+import psutil
+
+from bus.daemon import LOOPBACK, free_port
 from bus.loading import TREE
 from bus.supervisor import read_run_file
 from schemas.errors import Failure
 
+GATEWAY = "tentaculo_link"
 READY_S = 20.0
 STOP_S = 40.0
 ACTORS = Path(__file__).parent / "actors"
@@ -40,8 +46,30 @@ class System:
     def url(self) -> str:
         return str(self.document()["nats_url"])
 
+    @property
+    def http_url(self) -> str:
+        """Empty without a gateway."""
+        return str(self.document()["http_url"])
+
+    @property
+    def token(self) -> str:
+        """Good for everything at the gateway of this system, and nowhere else."""
+        return self.token_of(self.home)
+
+    @staticmethod
+    def token_of(home: Path) -> str:
+        return hashlib.sha256(str(home).encode()).hexdigest()
+
     def pid(self, name: str) -> int:
+        """Of a service or server; 0 while it is down."""
         return int(self.document()["pids"][name]["pid"])
+
+    def owns(self, pid: int) -> bool:
+        """Whether the process belongs to this system: nothing else may be struck."""
+        try:
+            return any(parent.pid == self.process.pid for parent in psutil.Process(pid).parents())
+        except psutil.Error:
+            return False
 
     def seed(self, user: str) -> Path:
         return self.home / "nats" / f"{user}.nk"
@@ -53,6 +81,9 @@ def scratch(home: Path, *, services: str = "madre,host", variables: Mapping[str,
     home.mkdir(parents=True, exist_ok=True)
     kept = {k: v for k, v in os.environ.items() if not k.startswith("VX11_")}
     made = {"VX11_HOME": str(home), "VX11_ACTORS_PATH": str(ACTORS), "VX11_NATS_PORT": "0", "VX11_REDIS_PORT": "0"}
+    if GATEWAY in services.split(","):
+        made |= {"VX11_HTTP_BIND": f"{LOOPBACK}:{free_port()}", "VX11_CONTROL_BIND": "off"}
+        made |= {"VX11_HTTP_RATE": "0", "VX11_TOKEN": System.token_of(home)}
     environment = {**kept, **made, "VX11_SERVICES": services, **(variables or {})}
     with (home / "supervisor.log").open("ab") as log:
         process = subprocess.Popen(
@@ -64,6 +95,19 @@ def scratch(home: Path, *, services: str = "madre,host", variables: Mapping[str,
         yield system
     finally:
         _stop(process)
+
+
+async def door_open(system: System) -> None:
+    """Return once the gateway answers. Raises Failure after READY_S seconds."""
+    end = time.monotonic() + READY_S
+    async with aiohttp.ClientSession() as http:
+        while time.monotonic() < end:
+            try:
+                async with http.get(f"{system.http_url}/health"):
+                    return
+            except aiohttp.ClientError:
+                await asyncio.sleep(0.01)
+    raise Failure("unavailable", f"the gateway of the scratch system does not answer; {system.home}/logs says why")
 
 
 def _wait_ready(system: System) -> None:
@@ -83,8 +127,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def describe(system: System) -> str:
-    """For a report: the processes by name and pid."""
-    return json.dumps({name: entry["pid"] for name, entry in system.document()["pids"].items()})

@@ -78,15 +78,15 @@ async def test_an_error_of_the_actor_keeps_its_field(link):
 
 
 @pytest.mark.parametrize("path", ["/call/nobody/greet", "/call/greeter/shout", "/call/gree%20ter/greet", "/call/$JS/greet"])
+async def test_an_unknown_actor_or_verb_is_404(link, path):
+    assert is_error(await link.post(path, {}), "not_found")
+
+
 async def test_every_actor_can_be_asked_to_describe_itself(link):
     """The one verb that no card names."""
     link.bus.answers["vx11.greeter.describe"] = {"card": {}}
     assert (await link.post("/call/greeter/describe")).json == {"card": {}}
     assert link.bus.of("vx11.greeter.describe")[0].headers["vx11-passive"] == "1"
-
-
-async def test_an_unknown_actor_or_verb_is_404(link, path):
-    assert is_error(await link.post(path, {}), "not_found")
 
 
 async def test_a_card_is_asked_for_once_in_a_while(link):

@@ -88,13 +88,24 @@ async def test_it_says_whether_there_is_more(link, log, query, more):
     assert (await link.get(LIST + query)).json["has_more"] is more
 
 
-async def test_pages_after_each_other_miss_nothing_and_repeat_nothing(link, log, monkeypatch):
+@pytest.mark.parametrize("scan", [3, 100])
+async def test_pages_after_each_other_miss_nothing_and_repeat_nothing(link, log, monkeypatch, scan):
+    """Also where a filter finds nothing on a whole page."""
     monkeypatch.setattr(events, "BLOCK", 2)
-    seen: list[int] = []
-    while page := await ids(link, f"?module=switch&limit=3&after={seen[-1] if seen else 0}"):
-        seen += page
-    assert seen == [1, 2, 4, 5, 7, 8, 10, 11]
-    assert await ids(link, "?limit=5&offset=4") == [8, 7, 6, 5, 4]
+    monkeypatch.setattr(events, "SCAN_MOST", scan)
+    seen, after, more = [], 0, True
+    while more:
+        page = (await link.get(f"{LIST}?module=greeter&limit=2&after={after}")).json
+        seen += [event["id"] for event in page["events"]]
+        after, more = page["next_after"], page["has_more"]
+    assert seen == [3, 6, 9, 12]
+    assert await ids(link, "?limit=5&offset=4") == ([8, 7, 6, 5, 4] if scan > 9 else [])
+
+
+async def test_what_comes_after_the_newest_page_can_be_read_on(link, log):
+    after = (await link.get(LIST)).json["next_after"]
+    link.log.add(PLAIN, {})
+    assert await ids(link, f"?after={after}") == [13]
 
 
 async def test_a_search_ends_somewhere_and_says_where(link, log, monkeypatch):
@@ -202,6 +213,14 @@ async def test_a_stream_ends_after_its_time_and_says_so(open_link):
     async with open_link(stream_s=0.05) as link, link.stream("GET", LIST) as answer:
         assert await Reader(answer).next() == {"event": "end", "data": '{"reason": "time"}'}
         assert await answer.content.read() == b""
+
+
+async def test_a_stream_ends_when_its_token_is_revoked(open_link):
+    async with open_link(heartbeat_s=0.02) as link, link.stream("GET", LIST) as answer:
+        await following(link)
+        link.tokens.revoke(link.token.split("_")[1])
+        event = await Reader(answer).next()
+    assert (event["event"], json.loads(event["data"])["error"]) == ("error", "forbidden")
 
 
 async def test_a_stop_ends_a_stream_with_a_last_word(link):

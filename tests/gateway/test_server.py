@@ -66,6 +66,16 @@ async def test_the_clock_runs_again_for_the_next_head(open_link):
         assert time.monotonic() - began < 2.0
 
 
+async def test_a_connection_that_is_kept_may_be_idle_for_longer_than_a_head_may_take(open_link):
+    hello = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with open_link(header_s=0.05) as link, Raw.open(link.bound.public.port, hello) as raw:
+        assert (await raw.head()).startswith(b"HTTP/1.1 200")
+        assert await raw.reader.readexactly(15) == b'{"status":"ok"}'
+        await closed_after(link, b"GET")  # the clock of one that came later has run down
+        await raw.send(hello)
+        assert (await raw.head()).startswith(b"HTTP/1.1 200")
+
+
 async def test_a_long_answer_is_not_cut_by_the_clock_of_the_head(open_link, bus):
     bus.answers[WAKE] = waits = asyncio.Event()
     async with open_link(header_s=0.05) as link:

@@ -1,7 +1,7 @@
-"""Who acts in the small world around the power machine: madre's driver, instances, hosts and requests, as plain values.
+"""Who acts in the small world around the power machine: requests, and madre's driver with the real machine in it.
 
-They follow what `actors/madre/machine.py`, `bus/instance.py`, `bus/responder.py` and `bus/asking.py` do, step by step, in
-one thread and without a clock of their own. What they send goes into `out`, in order; the server takes it from there.
+It follows what `actors/madre/machine.py` and `standin.py` do, step by step, in one thread and without a clock of its own.
+What is sent goes into `out`, in order; the server takes it from there.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from typing import Any
 
 from actors.madre import effects as do
 from actors.madre.effects import Effect, Held
+from actors.madre.forwards import Forwards
 from actors.madre.hold import Hold
 from actors.madre.power import Power
 from schemas.power import ActorRecord
 
-HELD_S = 4.5
+HELD_S = 1e6
+"""Requests here have all the time: what would only be ended by its deadline is a request that was forgotten."""
 NAME = "echo"
+NOW = 1_000.0
 
 
 class Part:
@@ -67,7 +70,10 @@ class Ask:
     owner: str = ""
     """The instance whose handler asks, or empty."""
     status: str = "new"
-    again: bool = False
+    sent: int = 0
+    """When it was first sent; moments are counted."""
+    again: str = ""
+    """`1`: an instance may have begun it; `held`: only madre was lost meanwhile."""
     marked: bool = False
     """It will be asked again: an instance died, a new madre came, the connection was lost."""
     crashes: int = 0
@@ -90,15 +96,20 @@ class Madre(Part):
 
     def __init__(self, name: str, epoch: int, revision: int) -> None:
         super().__init__(name)
+        self.epoch = epoch
         self.power = Power(NAME, epoch=epoch, revision=revision)
         self.storing: Any = None
         self.turns: tuple[Any, ...] = ()
         self.sub = ""
-        """The stand-in's subscription: empty, `sub` or `leaving`."""
+        """The stand-in's subscription: empty, `sub`, or `leaving`."""
         self.stale = False
         self.late = False
-        self.left: tuple[Any, ...] = ()
+        self.now = NOW
+        self.announced = 0
+        """The moment at which she said that she has come: what was sent before is asked again."""
+        self.left: tuple[Held, ...] = ()
         """Requests that were taken after she had stepped down."""
+        self.lost: tuple[int, ...] = ()
         self.buried = 0
 
     def copy(self) -> Madre:
@@ -113,7 +124,7 @@ class Madre(Part):
     def _perform(self, effect: Effect) -> None:
         match effect:
             case do.Forward(held, run):
-                self.say("fwd", run, held.n, int(held.verb), held.again, self.name)
+                self.say("fwd", run, held.n, int(held.verb), held.headers["again"], self.name)
             case do.Answer(held, code):
                 self.say("answer", int(held.verb), code)
             case do.Open(generation):
@@ -159,17 +170,17 @@ class Madre(Part):
                 self.say("unsub", "shared")
             elif kind == "close":
                 self.turns = self.turns[1:]
-                self.move(lambda g=generation: self.power.proven(g, NOW))  # type: ignore[misc]
+                self.move(lambda g=generation: self.power.proven(g, self.now))  # type: ignore[misc]
                 continue
             self.barrier()
 
-    def echoed(self, now: float) -> None:
+    def echoed(self) -> None:
         self.token = 0
         (kind, generation), self.turns = self.turns[0], self.turns[1:]
         if kind == "close":
             self.sub = ""
         if not self.stale:
-            self.move(lambda: self.power.proven(generation, now))
+            self.move(lambda: self.power.proven(generation, self.now))
             self.turn()
         elif self.turns:
             self.turn()
@@ -189,34 +200,35 @@ class Madre(Part):
                 self._give_back()
 
     def _give_back(self) -> None:
-        for held in [*self.power.held, *self.power.forwarded.values()]:
-            self.say("req", int(held.verb), held.again or bool(held.sent_at))
-        for r, again in self.left:
-            self.say("req", r, again)
-        self.power.held, self.power.forwarded, self.left = Hold(), {}, ()
+        """Say again what is held, then end. Without a connection it ends with her."""
+        for held in [*self.power.held, *self.power.forwarded]:
+            self.say("req", int(held.verb), "1" if held.sent_at or held.headers["sent"] else held.headers["again"])
+        for held in self.left:
+            self.say("req", int(held.verb), "1" if held.headers["sent"] else held.headers["again"])
+        self.lost = () if self.connected else tuple(m[1] for m in self.out if m[0] == "req")
+        self.power.held, self.power.forwarded, self.left = Hold(), Forwards(), ()
         self.die(keep=True)
 
     # -- what she hears -----------------------------------------------------------------------------------------------
 
-    def hear(self, message: Any, asks: list[Ask], now: float) -> None:
+    def hear(self, message: Any, asks: list[Ask]) -> None:
         kind, *told = message
-        power = self.power
+        power, now = self.power, self.now
         if kind == "echo":
             if told[0] == self.token:
-                self.echoed(now)
+                self.echoed()
         elif kind == "req":
-            r, again, nested, allowed = told
+            held = self._held(asks[told[0]], *told[1:3])
             if self.stale:
-                self.left = (*self.left, (r, again))
-                return
-            held = Held(str(r), f"r{r}", b"", {}, now + HELD_S, now, f"r{r}", asks[r].idempotent, again, nested)
-            self.move(lambda: power.knock(held, now, allowed=allowed))
+                self.left = (*self.left, held)
+            else:
+                self.move(lambda: power.knock(held, now, allowed=told[3]))
         elif self.stale:
             return
         elif kind == "ack":
             self.move(lambda: power.acked(told[0], now))
         elif kind == "active":
-            self._heard_active(*told, now)
+            self._heard_active(*told)
         elif kind == "slept":
             self.move(lambda: power.slept(told[0], now))
         elif kind == "exited":
@@ -226,156 +238,22 @@ class Madre(Part):
         elif kind == "registered":
             self.move(power.ask_host)
 
-    def _heard_active(self, id_: str, run: str, revision: int, epoch: int, stay: int, host: str, now: float) -> None:
+    def _held(self, ask: Ask, again: str, nested: bool) -> Held:
+        """A request that was sent before she came is marked: its caller may have asked again."""
+        if not again and not ask.stock and ask.sent <= self.announced:
+            again = "held"
+        headers = {"again": again, "sent": "" if ask.stock else "1"}
+        id_ = f"r{ask.r}"
+        return Held(str(ask.r), id_, b"", headers, self.now + HELD_S, self.now, id_, ask.idempotent, bool(again), nested)
+
+    def _heard_active(self, id_: str, run: str, revision: int, epoch: int, stay: int, host: str) -> None:
         def move() -> list[Effect]:
-            done = self.power.active(id_, run, now, revision=revision, epoch=epoch, stay=stay)
+            done = self.power.active(id_, run, self.now, revision=revision, epoch=epoch, stay=stay)
             if done:
                 self.power.host = host
             return done
 
         self.move(move)
-
-
-class Instance(Part):
-    """One process of the actor, from its fork to its exit. `phase`:
-
-    `born` before the claim; `proving` its first barrier; `idle` waits for orders; `returning` has been called back;
-    `leaving` the shared subject; `finishing` its work; `left`: leaves the private subject; `closing` its resources.
-    """
-
-    def __init__(self, name: str, id_: str, revision: int, epoch: int, host: int) -> None:
-        super().__init__(name)
-        self.id, self.revision, self.epoch, self.host = id_, revision, epoch, host
-        self.phase = "born"
-        self.stay = self.asked = 0
-        """The newest number of a `stay`, and that which is being answered."""
-        self.want = "serve"
-        self.orders = self.shared = self.private = False
-        self.work: tuple[int, ...] = ()
-        """Requests whose handler runs."""
-        self.known: dict[int, str] = {}
-        """The reply cache: `runs`, or the code that was answered."""
-        self.answered = False
-
-    def claimed(self, revision: int) -> None:
-        self.revision = revision
-        self.private = self.shared = True
-        self.say("sub", "private")
-        self.say("sub", "shared")
-        self.phase = "proving"
-        self.barrier()
-
-    def hear(self, message: Any, asks: list[Ask], long: frozenset[int]) -> None:
-        kind, *told = message
-        if kind == "echo":
-            if told[0] == self.token:
-                self._echoed()
-        elif kind == "order":
-            self._ordered(*told)
-        elif kind == "fwd":
-            n, r, again, madre = told
-            self.say("ack", madre, n)
-            self._handle(asks[r], again, long)
-        elif kind == "req":
-            self._handle(asks[told[0]], told[1], long)
-
-    def _handle(self, ask: Ask, again: bool, long: frozenset[int]) -> None:
-        r = ask.r
-        if code := self.known.get(r):
-            if code != "runs":
-                self.say("answer", r, code)
-        elif again and not ask.idempotent:
-            self._answer(r, "crashed")
-        else:
-            ask.handled += 1
-            if r in long:
-                self.work = (*self.work, r)
-                self.known = {**self.known, r: "runs"}
-            else:
-                self._answer(r, "ok")
-
-    def finish(self, r: int) -> None:
-        self.work = tuple(x for x in self.work if x != r)
-        self._answer(r, "ok")
-        self._go_on()
-
-    def _answer(self, r: int, code: str) -> None:
-        self.answered = True
-        self.known = {**self.known, r: code}
-        self.say("answer", r, code)
-
-    def _ordered(self, verb: str, epoch: int, stay: int) -> None:
-        if epoch < self.epoch:
-            return
-        self.epoch = epoch
-        if verb == "drain":
-            self.want = "leave"
-        else:
-            self.stay, self.want = stay, "stay"
-        self.orders = True
-        self._go_on()
-
-    def _echoed(self) -> None:
-        self.token = 0
-        if self.phase == "proving" or (self.phase == "returning" and self.asked == self.stay):
-            self._say_active()
-        if self.phase in ("proving", "returning"):
-            self.phase = "idle"
-        elif self.phase == "leaving":
-            self.phase = "finishing"
-        elif self.phase == "left":
-            self.phase = "closing"
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """Where the coroutine would go on by itself."""
-        if self.phase == "finishing":
-            if self.want != "leave":
-                self.phase = "idle"
-            elif self.work:
-                self.orders = False
-            else:
-                self.phase, self.private = "left", False
-                self.say("unsub", "private")
-                self.barrier()
-        if self.phase == "idle" and self.orders:
-            self.orders = False
-            if self.want == "stay":
-                self._return()
-            elif self.want == "leave":
-                self._leave()
-
-    def _return(self) -> None:
-        self.want, self.asked, self.phase = "serve", self.stay, "returning"
-        if not self.shared:
-            self.shared = True
-            self.say("sub", "shared")
-        self.barrier()
-
-    def _leave(self) -> None:
-        if self.shared:
-            self.shared, self.phase = False, "leaving"
-            self.say("unsub", "shared")
-            self.barrier()
-        else:
-            self.phase = "finishing"
-            self._go_on()
-
-    def _say_active(self) -> None:
-        self.say("active", self.id, self.name, self.revision, self.epoch, self.stay, f"H{self.host}")
-
-
-class Host(Part):
-    """Starts processes and tells what became of them. `known`: activation id to run."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.known: dict[str, str] = {}
-        self.registering = False
-        """Started anew: it has yet to tell madre what it can start."""
-
-    def tell(self, instance: Instance, *, clean: bool = False) -> None:
-        self.say("exited", instance.id, instance.name, clean)
 
 
 def copied(power: Power) -> Power:
@@ -384,7 +262,9 @@ def copied(power: Power) -> Power:
     new.held = Hold()
     for held in power.held:
         new.held.add(_held(held))
-    new.forwarded = {n: _held(held) for n, held in power.forwarded.items()}
+    new.forwarded = Forwards()
+    for held in power.forwarded:
+        new.forwarded.add(_held(held), held.sent_at)
     return new
 
 
@@ -397,6 +277,3 @@ def _held(h: Held) -> Held:
 
 def record_of(written: dict[str, Any]) -> ActorRecord:
     return ActorRecord.model_construct(actor=NAME, **written)
-
-
-NOW = 1_000.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import time
 from collections.abc import AsyncIterator
 
@@ -14,14 +15,18 @@ actor = Actor("echo", summary="answers what it is asked", concurrency=2_000, que
 
 
 class Sink:
-    """One line per execution: number, process, when it started, until when it was allowed to (0: no deadline)."""
+    """One line per execution: number, instance, when it started, until when it was allowed to (0: no deadline).
+
+    The instance has a name of its own: process ids come again.
+    """
 
     def __init__(self, path: str) -> None:
+        self._instance = secrets.token_hex(6)
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600) if path else -1
 
     def write(self, n: int, call: Call) -> None:
         if self._fd >= 0:
-            os.write(self._fd, f"{n} {os.getpid()} {time.time():.6f} {call.deadline:.3f}\n".encode())
+            os.write(self._fd, f"{n} {self._instance} {time.time():.6f} {call.deadline:.3f}\n".encode())
 
 
 @actor.resource
@@ -46,7 +51,8 @@ async def echo_again(request: EchoAgain, sink: Sink, call: Call) -> Echoed:
 
 
 @actor.handles
-async def count(request: Count) -> AsyncIterator[Piece | Echoed]:
+async def count(request: Count, sink: Sink, call: Call) -> AsyncIterator[Piece | Echoed]:
+    sink.write(request.mark, call)
     for i in range(request.n):
         await asyncio.sleep(request.seconds)
         yield Piece(i=i)

@@ -38,12 +38,13 @@ class EchoAgain(Request[Echoed]):
 
 
 class Count(Streamed[Piece, Echoed]):
-    """`n` pieces, `seconds` apart."""
+    """`n` pieces, `seconds` apart. `mark`: the number under which its execution is written down."""
 
     subject: ClassVar = "vx11.echo.count"
 
     n: int = 3
     seconds: float = 0.0
+    mark: int = -1
 
 
 class AskSelf(Request[Echoed]):

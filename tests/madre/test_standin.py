@@ -1,0 +1,161 @@
+"""What a sleeper's stand-in answers by itself, and how it stamps what it holds."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from actors.madre import standin as standin_module
+from bus import call
+from bus.wire import Msg
+from tests.bus.bakery import code_of, deadline
+from tests.bus.shop import until
+from tests.bus.wires import answered
+from tests.madre.playground import Playground, playground
+
+
+@pytest.fixture
+async def ground(nats_server, tmp_path):
+    async with playground(nats_server, tmp_path) as ground:
+        yield ground
+
+
+async def discovered(ground: Playground) -> list[dict[str, object]]:
+    """Every answer to `nats micro ping baker`."""
+    got: list[Msg] = []
+    _, reply = ground.asks.await_answer(got.append)
+    ground.asks.send("$SRV.PING.baker", b"", reply=reply)
+    await until(lambda: got)
+    for wire in (ground.madre._bus.wire, *(run.bus.wire for run in ground.host.started if run.code is None)):
+        await wire.barrier()
+    await ground.asks.barrier()
+    return [json.loads(msg.data) for msg in got]
+
+
+async def test_a_plain_request_gets_an_id_a_conversation_and_a_deadline(ground: Playground):
+    """Without them it could be executed twice, not be found in the log, and run after its caller has gone."""
+    before = time.time()
+    await ground.ask()
+    [heard] = ground.oven.calls
+    assert heard.request_id
+    assert call.CORRELATION_FORM.fullmatch(heard.correlation_id)
+    assert before < heard.deadline <= time.time() + standin_module.PLAIN_HELD_S
+
+
+async def test_a_request_of_a_quick_class_has_no_longer_a_deadline_than_its_class(ground: Playground):
+    await ground.ask("bake")
+    assert ground.oven.calls[0].deadline <= time.time() + 3.0
+
+
+async def test_what_a_caller_has_said_is_kept(ground: Playground):
+    head = {
+        call.REQUEST_ID: "r1",
+        call.CORRELATION: "conversation-1",
+        call.DEADLINE: deadline(2.0),
+        call.TRACEPARENT: f"00-{'a' * 32}-{'b' * 16}-01",
+    }
+    await ground.ask(headers=head)
+    [heard] = ground.oven.calls
+    assert (heard.request_id, heard.correlation_id, heard.traceparent) == ("r1", "conversation-1", head[call.TRACEPARENT])
+    assert int(heard.deadline * 1000) == int(head[call.DEADLINE])
+
+
+async def test_the_answer_says_how_long_the_caller_waited_for_the_wake(ground: Playground):
+    ground.host.deaf = True
+    got = ground.send()
+    await ground.until("waking")
+    begun = time.monotonic()
+    await until(lambda: time.monotonic() - begun > 0.05)
+    ground.host.deaf = False
+    await until(lambda: got)
+    assert int(got[0].headers[call.WAKE_MS]) >= 50
+    assert (await ground.ask()).headers[call.WAKE_MS] == "0"
+
+
+async def test_a_plain_request_is_answered_before_a_stock_client_gives_up(ground: Playground, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(standin_module, "PLAIN_HELD_S", 0.3)
+    ground.host.deaf = True
+    begun = time.monotonic()
+    assert code_of(await ground.ask("knead")) == "waking"
+    assert time.monotonic() - begun < 0.4 + 2 * standin_module.MARGIN_S
+
+
+async def test_a_request_that_wants_no_answer_wakes_and_is_executed(ground: Playground):
+    ground.asks.send("vx11.baker.bake", b"{}")
+    await until(lambda: ground.oven.done)
+
+
+async def test_a_verb_that_it_does_not_have_is_refused_without_waking(ground: Playground):
+    msg = await ground.ask("burn")
+    assert code_of(msg) == "endpoint_not_found"
+    assert json.loads(msg.data)["verbs"] == ["bake", "describe", "knead", "login", "look", "slice"]
+    assert ground.state == "dormant"
+
+
+async def test_a_sleeper_describes_itself_without_waking(ground: Playground):
+    described = json.loads((await ground.ask("describe")).data)
+    assert (described["state"], described["card"]["name"]) == ("dormant", "baker")
+    assert ground.state == "dormant"
+
+
+async def test_an_actor_that_cannot_be_loaded_says_why_and_is_not_woken(ground: Playground):
+    ground.baker.stand_in.card = ground.host.card().model_copy(update={"error": "SyntaxError: no"})
+    msg = await ground.ask()
+    assert code_of(msg) == "unavailable"
+    assert "SyntaxError: no" in json.loads(msg.data)["message"]
+    assert ground.state == "dormant"
+
+
+async def test_a_body_that_cannot_be_forwarded_is_refused_at_once(ground: Playground):
+    """Found by reading: it was forwarded again every 0.25 s, for ever, and never answered."""
+    body = json.dumps({"pad": "x" * (ground.asks.max_payload - 200)}).encode()
+    msg = await answered(ground.asks, "vx11.baker.bake", body)
+    assert code_of(msg) == "too_large"
+
+
+async def test_a_stream_that_is_refused_is_told_that_it_has_ended(ground: Playground):
+    ground.madre.policy.gates["baker"] = "closed"
+    msg = await ground.ask("slice", headers={call.STREAM: "1"})
+    assert (code_of(msg), msg.headers[call.END]) == ("off_by_policy", "error")
+
+
+async def test_a_denial_says_what_to_do(ground: Playground):
+    ground.madre.policy.gates["baker"] = "closed"
+    told = json.loads((await ground.ask(headers={call.CORRELATION: "conversation-1"})).data)
+    assert (told["status"], told["service"], told["correlation_id"]) == ("OFF_BY_POLICY", "baker", "conversation-1")
+    assert "gate" in told["recommended_action"]
+
+
+async def test_a_denial_is_an_event(ground: Playground):
+    got: list[Msg] = []
+    await ground.caller.listen("vx11.events.power.denied.baker", got.append)
+    await ground.caller.wire.barrier()
+    ground.madre.policy.gates["baker"] = "closed"
+    await ground.ask()
+    await until(lambda: got)
+    assert json.loads(got[0].data)["actor"] == "baker"
+
+
+async def test_an_answer_in_the_actors_place_is_recorded(ground: Playground):
+    """Whoever gives an answer records it: else a refusal would be in no log."""
+    got: list[Msg] = []
+    await ground.caller.listen("vx11.calls.baker.*", got.append)
+    await ground.caller.wire.barrier()
+    ground.madre.policy.gates["baker"] = "closed"
+    await ground.ask(headers={call.CORRELATION: "conversation-1"})
+    await until(lambda: got)
+    note = json.loads(got[0].data)
+    assert (note["code"], note["instance"], note["correlation_id"]) == ("off_by_policy", "madre", "conversation-1")
+
+
+@pytest.mark.parametrize("awake", [False, True])
+async def test_discovery_finds_it_once_asleep_or_awake(ground: Playground, awake):
+    """Two answers for one actor make `nats micro ls` show it twice."""
+    if awake:
+        await ground.ask()
+        await ground.until("active")
+    [found] = await discovered(ground)
+    assert found["name"] == "baker"
+    assert (found["id"] == "baker-dormant") is not awake
