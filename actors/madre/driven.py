@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -54,6 +54,27 @@ class Driven:
         """Of the code that the owner runs: what it beats, else what the record told of it; empty when neither says."""
         beat = self.power.beat
         return beat.card_version if beat.run and beat.run == self.power.run else self.record.card_version
+
+    def written(self, changes: Mapping[str, object]) -> ActorRecord:
+        """The record as it is to be, with what this move changes."""
+        power = self.power
+        owned = {"instance": power.id, "host": power.host, "pid": power.pid, "born": power.born}
+        return self.record.model_copy(
+            update={
+                "state": power.state,
+                "epoch": power.epoch,
+                "owner": power.run,
+                **(owned if power.run else dict.fromkeys(owned, "") | {"pid": 0, "born": 0.0}),
+                "since": self.since,
+                "wakes": power.wakes,
+                "last_wake_ms": power.last_wake_ms,
+                "held": len(power.held),
+                "reason": power.reason,
+                "card_version": self.card_version,
+                **self.notes,
+                **changes,
+            }
+        )
 
     @property
     def hand(self) -> list[Held]:

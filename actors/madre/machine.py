@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,6 +56,7 @@ class Machine:
         """Of each actor the run that ended last, and when."""
         self._stir = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
         self._heard_self = 0.0
         """When her own heartbeat came back, on the monotonic clock; 0.0: she has none yet."""
         self.voice = Voice(bus)
@@ -67,11 +68,12 @@ class Machine:
         await self.bus.listen("vx11.events.power.slept.*", self._heard_slept)
         await self.bus.listen("vx11.events.power.exited.*", self._heard_exited)
         await self.bus.listen("vx11.hb.*.*", self._heard_beat)
-        await self.bus.listen(MadreStarted.subject, lambda _: self._spawn(self.check_epoch()))
+        await self.bus.listen(MadreStarted.subject, lambda _: self._suspect())
         self.bus.wire.on_reconnect.append(self._reconnected)
         self._spawn(self._sweep())
 
     async def close(self) -> None:
+        self._closed = True  # a reconnect may still come, and begins nothing any more
         for task in list(self._tasks):
             task.cancel()
 
@@ -94,8 +96,6 @@ class Machine:
         driven.since = raised.since or _now()
         self._resume(driven, lambda: driven.power.adopt(raised, done, time.time()))
         return driven
-
-    # -- what happens ------------------------------------------------------------------------------------------------
 
     def knock(self, driven: Driven, held: Held) -> None:
         allowed = self._allowed(driven.name)
@@ -178,7 +178,7 @@ class Machine:
             self.on_idle(driven)
 
     def _reconnected(self) -> None:
-        self._spawn(self.check_epoch())
+        self._suspect()
         for driven in self.driven.values():
             self._move(driven, lambda d=driven: d.power.reconnected(time.time()))  # type: ignore[misc]
 
@@ -195,7 +195,7 @@ class Machine:
             late = passed > LATE_S + SWEEP_S or abs(wall - passed) > LATE_S  # she stood still, or the clock was set
             last = time.monotonic(), time.time()
             if late:
-                self._spawn(self.check_epoch())
+                self._suspect()
             for driven in list(self._noisy.values()):
                 try:
                     self._look_after(driven, late=late)
@@ -217,13 +217,16 @@ class Machine:
             self._perform(driven, answer)
         return None
 
-    async def check_epoch(self) -> None:
-        """Is somebody else madre now? She reads her own record, which a successor would have raised."""
+    def _suspect(self) -> None:
+        """Is somebody else madre now?"""
+        if not self.stepped_down.is_set():
+            self._spawn(self._check_epoch())
+
+    async def _check_epoch(self) -> None:
+        """She reads her own record, which a successor would have raised."""
         record, _ = await self._read("madre")
         if record and record.epoch > self.epoch:
             self._step_down(record.epoch)
-
-    # -- moves -------------------------------------------------------------------------------------------------------
 
     def _move(self, driven: Driven, move: Callable[[], list[Effect]], held: Held | None = None) -> None:
         """Make a move now, or in its turn while the record is being written or read."""
@@ -282,26 +285,8 @@ class Machine:
 
     async def _store(self, driven: Driven, swap: do.Swap) -> None:
         power = driven.power
-        written = driven.record.model_copy(
-            update={
-                "state": power.state,
-                "epoch": power.epoch,
-                "owner": power.run,
-                "instance": power.id if power.run else "",
-                "host": power.host if power.run else "",
-                "pid": power.pid if power.run else 0,
-                "born": power.born if power.run else 0.0,
-                "since": driven.since,
-                "wakes": power.wakes,
-                "last_wake_ms": power.last_wake_ms,
-                "held": len(power.held),
-                "reason": power.reason,
-                "card_version": driven.card_version,
-                **driven.notes,
-                **swap.changes,
-                **({"vacated": self._end_of(driven)} if swap.purpose == "release" else {}),
-            }
-        )
+        vacated = {"vacated": self._end_of(driven)} if swap.purpose == "release" else {}
+        written = driven.written({**swap.changes, **vacated})
         revision = await self._swap(written, power.revision)
         if revision is not None:
             driven.record = written
@@ -379,11 +364,13 @@ class Machine:
                     headers[call.AGAIN] = "1"
                 self.voice.send(f"vx11.{driven.name}.{held.verb}", held.body, reply=held.reply, headers=headers)
 
-    def _spawn(self, coroutine: Any) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        if self._closed:
+            return coroutine.close()
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(_log_failure)
+        return task.add_done_callback(_log_failure)
 
 
 def _log_failure(task: asyncio.Task[Any]) -> None:

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.desk import AsJson, desk_of
+from gateway.cli.desk import AsJson, Desk, desk_of
+
+if TYPE_CHECKING:
+    from gateway.cli.remote import Remote
 
 if TYPE_CHECKING:
     from gateway.cli.remote import Remote
@@ -22,6 +25,9 @@ NOTICED_S = 3.0
 """The host looks for new files four times a second and reads a card in a process of its own."""
 LOOK_EVERY_S = 0.1
 BUILT_IN = Path(__file__).parents[2] / "actors"
+FOUND_S = 5.0
+"""A host looks for new actors a few times a second, and then imports them."""
+LOOK_EVERY_S = 0.05
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 CONFTEST = '''"""Makes the actors beside this file importable in their tests, as the host does when it wakes them."""
@@ -122,6 +128,7 @@ def new_actor(
     folder = desk.settings.actor_paths[0]
     check_name(name, desk.settings.actor_paths)
     made = write(folder, name)
+    _await_host(desk, name, folder)
     actor, test = _typed(folder / name / "actor.py"), _typed(folder / name)
     steps = [
         (f"vx11 call {name}.greet name=Ana", "wakes it; it answers"),
@@ -155,6 +162,32 @@ async def _known(remote: Remote, name: str) -> bool:
         except Failure:
             await asyncio.sleep(LOOK_EVERY_S)
     return False
+
+
+def _await_host(desk: Desk, name: str, folder: Path) -> None:
+    """Where VX11 runs, come back once it has found the actor: what is typed next is a call."""
+    import asyncio
+    import time
+
+    from gateway.cli.home import recorded
+    from gateway.cli.remote import card_of
+    from schemas.errors import Failure
+
+    found = recorded(desk.settings)
+    if found is None or not found.supervisor.alive:
+        return
+
+    async def work(remote: Remote) -> bool:
+        end = time.monotonic() + FOUND_S
+        while time.monotonic() < end:
+            try:
+                return bool(await card_of(remote, name))
+            except Failure:
+                await asyncio.sleep(LOOK_EVERY_S)
+        return False
+
+    if not desk.run(work):
+        desk.screen.talk(f"VX11 runs here, but has not found {name} in {FOUND_S:g} s; does it look for actors in {folder}?")
 
 
 def check_name(name: str, folders: list[Path]) -> None:

@@ -96,7 +96,7 @@ async def _run(system: System, plan: Plan, report: Report, load: Load, told: Tol
         await known(bus)
         if plan.http:
             await door_open(system)
-        if plan.cycles or plan.seconds:
+        if plan.cycles or plan.seconds or plan.strikes:
             await _cycle(system, bus, plan, report, load, told)
         if plan.storm:
             report.storm = await storm(system, bus, plan.storm, told=lambda: told(report))

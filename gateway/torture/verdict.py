@@ -14,13 +14,13 @@ LOSS: Mapping[str, frozenset[str]] = {
     "once": frozenset({"crashed"}),
     "again": frozenset(),
     "stream": frozenset({"crashed"}),
-    HASTY: frozenset({"crashed", "waking"}),
+    HASTY: frozenset({"crashed"}),
     HTTP: frozenset({"crashed", "unavailable", "connection lost"}),
 }
 """What may become of a request that met a fault, beside `ok`. plain: nobody but the killed process knew its inbox; what
 waited for a frozen one is given up by a code. once, stream: may have been begun by what was killed. again: is asked again.
 http: as once; the gateway asks nothing while there is no server, and may be the one that is killed."""
-GIVEN_UP: Mapping[str, frozenset[str]] = {HASTY: frozenset({"timeout", "unavailable"})}
+GIVEN_UP: Mapping[str, frozenset[str]] = {HASTY: frozenset({"timeout", "unavailable", "waking"})}
 """What may become of it without a fault, too: its caller waits shorter than a wake may take."""
 CLOCK_S = 0.002
 """Clocks of two processes agree to this."""
@@ -89,9 +89,10 @@ def _check_outcomes(asked: Sequence[Asked], struck: Sequence[Struck], verdict: V
             unexplained[told] += 1
             first.setdefault(told, entry.n)
     verdict.broken += [f"{number} {told} (first: number {first[told]})" for told, number in unexplained.items()]
-    good = sum(a.outcome == OK for a in asked)
-    if not struck and asked and good < ENOUGH * len(asked):
-        verdict.broken.append(f"only {good} of {len(asked)} were answered ok")
+    patient = [a for a in asked if a.kind not in GIVEN_UP]
+    good = sum(a.outcome == OK for a in patient)
+    if not struck and good < ENOUGH * len(patient):
+        verdict.broken.append(f"only {good} of {len(patient)} were answered ok")
 
 
 def _check_seconds(asked: Sequence[Asked], struck: Sequence[Struck], strays: int, verdict: Verdict) -> None:

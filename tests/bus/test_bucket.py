@@ -7,7 +7,7 @@ import json
 
 import nats
 import pytest
-from nats.js.errors import KeyDeletedError
+from nats.js.errors import KeyNotFoundError
 
 from bus import streams
 from bus.bucket import Bucket
@@ -88,7 +88,7 @@ async def test_a_key_value_client_of_any_make_sees_the_same(bucket, nats_server)
         assert await bucket.all() == {}
         await bucket.put("window.3", {"n": 3})
         await bucket.remove("window.3")
-        with pytest.raises(KeyDeletedError):
+        with pytest.raises(KeyNotFoundError):
             await other.get("window.3")
 
 

@@ -105,6 +105,13 @@ async def until_told(home: House, text: str, status: int = 503) -> Reply:
     return await until_answered(home, lambda answer: answer.status == status and text in answer.text, f"{status} {text}")
 
 
+async def test_a_new_actor_is_known_once_the_command_has_come_back(vx11: Vx11, home: House) -> None:
+    """So that two lines of a script may follow each other."""
+    for name in ("first", "second", "third"):
+        vx11("new", "actor", name)
+        assert (await home.post(f"/call/{name}/greet", {"name": "Ana"})).json == {"text": "Hello, Ana!"}
+
+
 def test_a_new_actor_answers_at_once(vx11: Vx11, greeter: Path) -> None:
     assert vx11("call", "greeter.greet", "name=Ana").json == {"text": "Hello, Ana!"}
 

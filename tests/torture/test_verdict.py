@@ -75,6 +75,13 @@ def test_a_fault_excuses_nothing_that_it_did_not_meet(at, until):
     assert judge(asked, executions, [kill(hit.sent + at, hit.sent + until)]).broken != []
 
 
+@pytest.mark.parametrize(("outcome", "broken"), [("timeout", 0), ("waking", 0), ("crashed", 1), ("no answer", 1)])
+def test_who_waits_for_a_moment_only_may_be_told_so(outcome, broken):
+    asked, executions = clean()
+    asked[20].kind, asked[20].outcome = HASTY, outcome
+    assert len(judge(asked, executions).broken) == broken
+
+
 @pytest.mark.parametrize(
     ("kind", "outcome"),
     [
@@ -86,13 +93,6 @@ def test_a_fault_excuses_nothing_that_it_did_not_meet(at, until):
         (HTTP, "timeout"),
     ],
 )
-@pytest.mark.parametrize(("outcome", "broken"), [("timeout", 0), ("unavailable", 0), ("crashed", 1), ("no answer", 1)])
-def test_who_waits_for_a_moment_only_may_be_told_so(outcome, broken):
-    asked, executions = clean()
-    asked[20].kind, asked[20].outcome = HASTY, outcome
-    assert len(judge(asked, executions).broken) == broken
-
-
 def test_some_outcomes_no_fault_excuses(kind, outcome):
     """A typed request has an answer or one clear error before its deadline; one that may be repeated has an answer."""
     asked, executions = clean()
