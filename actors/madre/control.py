@@ -182,9 +182,11 @@ class Control:
             )
         if before != "active":
             self.machine.wake(driven, reason)
-            await self._until(driven, ("active", "failed"))
+            await self._until(driven, ("active", "failed", "dormant"))
         if driven.power.state == "failed":
             raise Failure("unavailable", f"{name} cannot be woken: {driven.power.reason}")
+        if driven.power.state == "dormant":
+            raise Failure("crashed", f"{name} woke and ended at once; it is {driven.power.reason}")
         return _moved(driven, before, begun)
 
     async def sleep(self, name: str, reason: str, *, recall: bool = True) -> Moved:

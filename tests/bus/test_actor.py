@@ -107,6 +107,10 @@ async def stream_of_other_pieces(request: Slice) -> AsyncIterator[Loaf]:
     yield Loaf()
 
 
+async def stream_of_foreign_pieces(request: Slice) -> AsyncIterator[Oven | Loaf]:
+    yield Loaf()
+
+
 async def stream_without_annotation(request: Slice):
     yield Loaf()
 
@@ -124,6 +128,7 @@ async def stream_without_annotation(request: Slice):
         (no_coroutine, "must be `async def`"),
         (stream_of_what_has_none, "Bake is no Streamed request"),
         (stream_of_other_pieces, r"AsyncIterator\[Crumb \| Loaf\]"),
+        (stream_of_foreign_pieces, r"AsyncIterator\[Crumb \| Loaf\]"),
         (stream_without_annotation, r"AsyncIterator\[Crumb \| Loaf\]"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
