@@ -24,7 +24,7 @@ up: $(VENV)/.run
 	@exec $(BIN)/vx11 up
 
 test: lint
-	$(BIN)/python -m pytest --skips tests/skips.txt --budget 360
+	$(BIN)/python -m pytest --skips tests/skips.txt --budget 600
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
