@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -135,10 +136,9 @@ class Control:
             look = EVENTS_LOOK_S if any(self._awaited.values()) else None
             waits = [t for t in (look, None if end is None else max(0.0, end - time.time())) if t is not None]
             self._alarm.clear()
-            try:
-                await asyncio.wait_for(self._alarm.wait(), min(waits) if waits else None)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(waits) if waits else None):
+                    await self._alarm.wait()
 
     def _idle(self, driven: Driven) -> None:
         """Put an actor to sleep that has had nothing to do for its time, or may not be awake."""
@@ -217,11 +217,9 @@ class Control:
             left = end - time.monotonic()
             if left <= 0:
                 raise Failure("timeout", f"{driven.name} is {driven.power.state} after {MOVE_S:g} s: {driven.power.reason}")
-            changed = driven.changed
-            try:
-                await asyncio.wait_for(changed.wait(), min(left, CALLED_BACK_S))
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left, CALLED_BACK_S)):
+                    await driven.changed.wait()
         return driven.power.state
 
     async def set_gate(self, name: str, gate: Gate) -> ActorStatus:

@@ -216,11 +216,14 @@ async def spare_of(house: Hosted, madre: Madre, *, but: int = 0) -> int:
     """The pid of the parked child, once there is only that one: every card has been made."""
     await madre.knows(*find_actors([TREE, house.actors]))
 
-    def parked() -> list[int]:
-        return [child.pid for child in house.zygote().children() if child.pid != but]
+    found: list[int] = []
 
-    await until(lambda: len(parked()) == 1 and is_settled(parked()[0]))
-    return parked()[0]
+    def parked() -> bool:
+        found[:] = [child.pid for child in house.zygote().children() if child.pid != but]
+        return len(found) == 1 and is_settled(found[0])
+
+    await until(parked)
+    return found[0]
 
 
 def is_settled(pid: int) -> bool:

@@ -197,6 +197,16 @@ async def test_who_crashes_in_its_window_is_woken_again(ground: Playground):
 async def test_who_was_put_to_sleep_in_its_window_stays_asleep(ground: Playground):
     await ground.madre.control.open_window(["baker"], None, "test")
     await ground.sleep()
+    await ground.madre._bus.wire.barrier()
+    assert (ground.state, len(ground.host.started)) == ("dormant", 1)
+
+
+async def test_after_a_restart_of_all_who_is_in_a_window_is_woken(ground: Playground):
+    """The window was kept; the instance was not."""
+    await ground.madre.control.open_window(["baker"], None, "test")
+    await ground.sleep()
+    await close(ground.madre)
+    await ground.new_madre()
     await ground.host.register()
     await ground.until("active")
 
