@@ -27,6 +27,8 @@ OPENING_S = 60.0
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MOST_S = 60.0
 BACKOFF_DOUBLINGS_MOST = 6
+DENIED_AGAIN_S = 10.0
+"""A denial is an event once in so long: a client that insists would fill the log with them."""
 CRASHES_FREE = 2
 """So many crashes in a row, without one answered request between them, are answered by waking again at once."""
 
@@ -39,8 +41,7 @@ class Power:
     def __init__(self, name: str, *, epoch: int = 0, revision: int = 0) -> None:
         self.name = name
         self.state: State = "dormant"
-        self.epoch = epoch
-        self.revision = revision
+        self.epoch, self.revision = epoch, revision
         self.id = self.run = ""
         self.host, self.pid, self.born = "", 0, 0.0
         self.stay = 0
@@ -55,22 +56,16 @@ class Power:
         self.reason = "not started yet"
         self.held = Hold()
         self.forwarded = Forwards()
-        self.standing = False
-        self.opened = False
-        """The stand-in's subscription is proven."""
-        self.lapsed = False
-        """The process of this activation died before it had claimed."""
-        self.fresh = False
-        """The activation has not yet led to an awake instance."""
-        self.generation = 0
-        self.counter = 0
-        self.wakes = 0
+        self.standing = self.opened = False
+        """The stand-in has been told to subscribe; and that it has is proven."""
+        self.lapsed = self.fresh = False
+        """The process of this activation died before it had claimed; no instance of it has been awake yet."""
+        self.generation = self.counter = self.wakes = self.crashes = 0
         self.last_wake_ms: float | None = None
-        self.asked_at = self.repeat_at = self.look_at = self.last_beat = 0.0
+        self.asked_at = self.repeat_at = self.look_at = self.last_beat = self.denied_at = 0.0
         self.limit_at = 0.0
         """When waking is given up, a burial is due, or the backoff ends."""
         self.beat = Beat("")
-        self.crashes = 0
 
     @property
     def quiet(self) -> bool:
@@ -86,7 +81,7 @@ class Power:
         if self.state in ("handover", "active"):
             return [self._forward(held, now)]
         if not allowed and self.state != "adopting":
-            return [do.Answer(held, "off_by_policy", self.reason_denied()), do.Tell("denied", self.reason_denied())]
+            return self._deny(held, now)
         if self.state == "failed":
             return [do.Answer(held, "unavailable", f"{self.name} cannot be woken: {self.reason}", max(0.0, self.limit_at - now))]
         if not self.held.add(held):
@@ -96,6 +91,11 @@ class Power:
         if self.state == "draining" and self.phase == "drain" and (self.recall or held.nested):
             return self._call_back(now)
         return []
+
+    def _deny(self, held: Held, now: float) -> list[Effect]:
+        answer, told = do.Answer(held, "off_by_policy", self.reason_denied()), now - self.denied_at < DENIED_AGAIN_S
+        self.denied_at = self.denied_at if told else now
+        return [answer] if told else [answer, do.Tell("denied", self.reason_denied())]
 
     def reason_denied(self) -> str:
         return f"{self.name} may not wake now: its gate or the policy forbids it"

@@ -26,7 +26,7 @@ BROKEN = 1
 """Exit code when the promise did not hold."""
 SEEDS = 1_000_000
 COUNTERS = (
-    ("second answers", "second_answers"),
+    ("second or late answers", "second_answers"),
     ("executed twice", "executed_twice"),
     ("executed after their deadline", "executed_late"),
     ("crashed, though nobody had begun them", "crashed_unbegun"),

@@ -23,6 +23,8 @@ from bus.supervisor import read_run_file
 from schemas.errors import Failure
 
 GATEWAY = "tentaculo_link"
+KEPT = ("VX11_NATS_SERVER", "VX11_REDIS_SERVER", "VX11_LAUNCHER", "VX11_TEST_RUN")
+"""What of the caller's own settings holds here, too: with which programs it runs, and the mark by which tests find leftovers."""
 READY_S = 20.0
 STOP_S = 40.0
 ACTORS = Path(__file__).parent / "actors"
@@ -79,7 +81,7 @@ class System:
 def scratch(home: Path, *, services: str = "madre,host", variables: Mapping[str, str] | None = None) -> Iterator[System]:
     """Start and, whatever happens, stop. Ports are free ones, so that nothing else is disturbed."""
     home.mkdir(parents=True, exist_ok=True)
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("VX11_")}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("VX11_") or k in KEPT}
     made = {"VX11_HOME": str(home), "VX11_ACTORS_PATH": str(ACTORS), "VX11_NATS_PORT": "0", "VX11_REDIS_PORT": "0"}
     if GATEWAY in services.split(","):
         made |= {"VX11_HTTP_BIND": f"{LOOPBACK}:{free_port()}", "VX11_CONTROL_BIND": "off"}

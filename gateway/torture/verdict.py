@@ -96,12 +96,16 @@ def _check_outcomes(asked: Sequence[Asked], struck: Sequence[Struck], verdict: V
 
 
 def _check_seconds(asked: Sequence[Asked], struck: Sequence[Struck], strays: int, verdict: Verdict) -> None:
-    """A second answer harms nobody who uses an inbox once, but only a fault, which makes us ask again, explains one."""
+    """A second answer harms nobody who uses an inbox once, but only a fault, which makes us ask again, explains one.
+
+    An answer to a typed request that was given up cannot be told from a second one.
+    """
     twice = [a for a in asked if a.answers > 1]
     verdict.second_answers = sum(a.answers - 1 for a in twice) + strays
     verdict.late_answers = sum(a.outcome == SILENCE and a.answers > 0 for a in asked)
     alone = [a.n for a in twice if not any(one.met(a) for one in struck)]
-    if alone or (strays and not struck):
+    doubtful = struck or any(a.kind in GIVEN_UP for a in asked)
+    if alone or (strays and not doubtful):
         verdict.broken.append(f"{len(alone) or strays} second answers without a fault")
 
 

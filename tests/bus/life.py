@@ -72,8 +72,15 @@ class Life:
 
     async def drained(self) -> int:
         self.order("_drain")
+        return await self.left()
+
+    async def left(self) -> int:
+        """Its exit code, after all that it said has been heard."""
         assert self.living
-        return await asyncio.wait_for(self.living, 10)
+        code = await asyncio.wait_for(self.living, 10)
+        await self.bus.wire.barrier()
+        await self.boss.wire.barrier()
+        return code
 
     async def ask(self, verb: str = "bake", *, private: bool = False) -> Msg:
         """As a stock client, on the shared subject or on the private one."""

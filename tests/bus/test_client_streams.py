@@ -134,7 +134,7 @@ async def test_silence_between_two_pieces_ends_with_the_deadline(nats_server, bu
             await collected(bus.stream(Slice(), timeout=0.2), got)
     assert failed.value.code == "timeout"
     assert got == [Crumb(n=0)]
-    assert time.monotonic() - begun < 0.5
+    assert time.monotonic() - begun < 2
 
 
 async def test_a_slow_reader_is_not_cut_off(nats_server, bus):

@@ -1,4 +1,4 @@
-"""Opening and closing a connection: without a server, with a wrong key, with a stranger in the server's place."""
+"""Opening and closing a connection: without a server, with a wrong key, with a stranger in its place, without permission."""
 
 from __future__ import annotations
 
@@ -74,3 +74,17 @@ def test_the_connection_does_not_take_aiohttp_along():
     """nats-py imports it for WebSockets: 9 MB in every actor."""
     code = "import sys, bus; assert 'aiohttp' not in sys.modules; import aiohttp; assert aiohttp.ClientSession"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(seam.__file__).parents[1])
+
+
+async def test_what_the_permissions_refuse_is_counted_and_told(nats_server):
+    """A refused publish is silent in NATS: whoever sent it waits for ever."""
+    told: list[str] = []
+    async with opened(nats_server, "client") as wire:
+        wire.on_denied.append(told.append)
+        wire.send("vx11.inst.switch.run1.chat", b"{}")
+        await wire.barrier()
+        await until(lambda: wire.denied == 1)
+        await wire.hear("vx11.switch.>", print)
+        await until(lambda: wire.denied == 2)
+    assert "vx11.inst.switch.run1.chat" in told[0]
+    assert "vx11.switch.>" in told[1]

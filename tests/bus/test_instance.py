@@ -199,7 +199,6 @@ async def test_a_resource_that_cannot_be_opened_is_the_end_before_anything_is_sa
 async def test_with_empty_hands_it_leaves_closes_and_says_so(one):
     await one.active()
     assert await one.drained() == LEFT
-    await one.boss.wire.barrier()
     assert one.facts() == ["active", "slept"]
     assert one.told[-1][1]["run"] == RUN
     assert one.resources == ["open cellar", "open oven", "close oven", "close cellar"]
@@ -221,7 +220,7 @@ async def test_work_in_hand_is_finished_and_what_is_forwarded_meanwhile_too(one)
     assert not one.living.done()
     assert one.resources == ["open cellar", "open oven"]
     one.oven.gate.set()
-    assert await asyncio.wait_for(one.living, 5) == LEFT
+    assert await one.left() == LEFT
     assert [json.loads((await asking).data) for asking in (first, forwarded)] == [{"n": 0}, {"n": 0}]
 
 
@@ -234,9 +233,8 @@ async def test_an_order_that_is_repeated_is_one_order(one):
         one.order("_drain")
     await one.boss.wire.barrier()
     one.oven.gate.set()
-    assert await asyncio.wait_for(one.living, 5) == LEFT
+    assert await one.left() == LEFT
     await asking
-    await one.boss.wire.barrier()
     assert one.facts() == ["active", "slept"]
 
 
@@ -292,7 +290,7 @@ async def test_an_order_that_is_none_changes_nothing(one, body):
     one.say("_what", b"{}")
     assert json.loads((await one.ask()).data) == {"n": 0}
     one.order("_drain", epoch=99)
-    assert await asyncio.wait_for(one.living, 5) == LEFT
+    assert await one.left() == LEFT
 
 
 async def test_it_leaves_although_the_server_dies_meanwhile(tmp_path):
@@ -307,7 +305,7 @@ async def test_it_leaves_although_the_server_dies_meanwhile(tmp_path):
             server.kill()
             one.oven.gate.set()
             server.start()
-            assert await asyncio.wait_for(one.living, 5) == LEFT
+            assert await one.left() == LEFT
             await until(lambda: one.boss.connected)
             assert status_of(await one.ask()) == "503"
             asking.cancel()
@@ -372,7 +370,7 @@ async def test_an_event_in_hand_is_finished_before_it_leaves(nats_server, tmp_pa
         await one.boss.wire.barrier()
         assert not one.living.done()
         oven.gate.set()
-        assert await asyncio.wait_for(one.living, 5) == LEFT
+        assert await one.left() == LEFT
     assert oven.done == ["begin 99", "end 99"]
 
 

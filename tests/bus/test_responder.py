@@ -190,12 +190,21 @@ async def test_a_request_that_comes_too_late_is_not_executed(baker):
     assert baker.oven.done == []
 
 
+async def stand_still(baker, monkeypatch) -> None:
+    """The whole process, while what was sent to it waits in its socket."""
+    monkeypatch.setattr(responder, "FROZEN_S", 0.2)
+    reading = baker.wire._transport._io_writer.transport
+    reading.pause_reading()
+    await baker.asks.barrier()
+    time.sleep(0.3)  # noqa: ASYNC251 - nothing runs
+    reading.resume_reading()
+
+
 async def test_a_process_that_was_stopped_answers_plain_requests_of_that_time_with_timeout(baker, monkeypatch):
     """Whoever sent them has gone; whoever set a deadline has said when."""
-    monkeypatch.setattr(responder, "FROZEN_S", 0.2)
     plain = baker.send("bake", {"n": 1})
     dated = baker.send("bake", {"n": 2}, vx11_deadline=deadline(60))
-    time.sleep(0.3)  # noqa: ASYNC251 - the whole process stands still
+    await stand_still(baker, monkeypatch)
     await until(lambda: plain and dated)
     assert (code_of(plain[0]), code_of(dated[0])) == ("timeout", "ok")
     await baker.settled()
@@ -205,9 +214,8 @@ async def test_a_process_that_was_stopped_answers_plain_requests_of_that_time_wi
 
 async def test_the_first_look_at_the_clock_after_a_stop_notices_it(baker, monkeypatch):
     """The timer may run before the requests that waited are read."""
-    monkeypatch.setattr(responder, "FROZEN_S", 0.2)
     plain = baker.send("bake", {"n": 1})
-    time.sleep(0.3)  # noqa: ASYNC251 - the whole process stands still
+    await stand_still(baker, monkeypatch)
     baker.responder.tick()
     await until(lambda: plain)
     assert code_of(plain[0]) == "timeout"

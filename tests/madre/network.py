@@ -137,6 +137,8 @@ class Network:
             case "fwd":
                 if told[0] in self.private:
                     self._give(told[0], ("fwd", *told[1:]), told[2])
+                elif not part.alive:
+                    self.excused |= {told[2]}  # silent, and whoever would repeat it is dead
             case "order":
                 if told[1] in self.private:
                     self._give(told[1], ("order", told[0], *told[2:]))

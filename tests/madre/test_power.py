@@ -6,7 +6,7 @@ import pytest
 
 from actors.madre.effects import Activate, Answer, Close, Forward, Open, Order, Read, Swap, Tell
 from actors.madre.hold import HELD_BYTES_MOST, HELD_MOST
-from actors.madre.power import GIVE_UP_S, LOOK_S, REPEAT_S
+from actors.madre.power import DENIED_AGAIN_S, GIVE_UP_S, LOOK_S, REPEAT_S
 from tests.madre.stages import (
     EPOCH,
     ID,
@@ -70,6 +70,14 @@ def test_a_request_that_may_not_wake_it_is_denied(stage):
     answer, told = power.knock(asked, NOW, allowed=False)
     assert (answer.code, told) == ("off_by_policy", Tell("denied", power.reason_denied()))
     assert asked not in power.held
+
+
+def test_who_insists_is_denied_each_time_and_told_of_once():
+    """Found by reading: a client that hammers at a closed gate filled the durable log, which then takes no more events."""
+    power = dormant()
+    power.knock(request(), NOW, allowed=False)
+    assert kinds(power.knock(request(), NOW + DENIED_AGAIN_S - 0.1, allowed=False)) == ["Answer"]
+    assert kinds(power.knock(request(), NOW + DENIED_AGAIN_S, allowed=False)) == ["Answer", "Tell"]
 
 
 @pytest.mark.parametrize("stage", ["handover", "active", "found", "adopting"])

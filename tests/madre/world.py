@@ -8,6 +8,7 @@ from __future__ import annotations
 from random import Random
 
 from actors.madre.effects import Beat
+from actors.madre.power import GIVE_UP_S
 from tests.madre.cast import Madre
 from tests.madre.motion import Motion, Step
 from tests.madre.network import Config, Violation
@@ -165,6 +166,7 @@ class World(Motion):
     def advance(self, seconds: float) -> None:
         """The clock goes on while every message waits; those who beat, beat."""
         end = self.now + seconds
+        self.struck |= {"giveup"} if seconds >= GIVE_UP_S else set()
         while self.now < end:
             self.now += SWEEP_S
             if self.now >= self.beat_at:
@@ -174,7 +176,6 @@ class World(Motion):
                 if madre.alive and not (madre.frozen or madre.stale or madre.storing):
                     madre.now = self.now
                     madre.move(lambda p=madre.power: p.tick(self.now))  # type: ignore[misc]
-                    self.struck |= {"giveup"} if madre.power.state == "failed" else set()
 
     def _beat_all(self) -> None:
         for madre in self.madres:

@@ -116,6 +116,12 @@ def test_a_message_to_an_inbox_that_waits_for_nothing_is_a_second_answer():
     assert verdict.second_answers == 2
 
 
+def test_an_answer_to_whoever_has_given_up_is_no_second_one():
+    asked, executions = clean()
+    asked[20].kind, asked[20].outcome = HASTY, "timeout"
+    assert judge(asked, executions, strays=1).broken == []
+
+
 def test_a_second_answer_to_a_request_that_met_no_fault_is_found_among_faults():
     asked, executions = clean()
     asked[3].answers = 2
