@@ -4,7 +4,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 SOAK_S ?= 3600
+SEEDS  ?= 50
 SOAK_VICTIMS := actor madre host nats-server tentaculo_link
+ROUNDS ?= 5
 NEEDS  := pyproject.toml deploy/constraints.txt
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint deploy/constraints.txt
 
@@ -14,9 +16,10 @@ help:
 	@echo "make up     start VX11 here, in the foreground (Ctrl-C stops it)"
 	@echo "make test   everything that is checked: style, types, imports, tests"
 	@echo "make lint   the first three of these"
-	@echo "make bench  how fast this machine answers, awake and from sleep, in a table; takes half a minute"
+	@echo "make bench  every figure against its baseline in the same run, in a table; takes ten minutes (FIGURES=wake ROUNDS=1"
+	@echo "            for one of gateway, wake, sleepers, rest and so many rounds; JSON=--json for programs)"
 	@echo "make soak   1,000 forced sleeps and wakes at 500 requests/s, every answer counted; then an hour with everything"
-	@echo "            killed and frozen on the way (SOAK_S=60 for a minute)"
+	@echo "            killed and frozen on the way (SOAK_S=60 for a minute); then the matrix of faults, each in SEEDS=50 orders"
 	@echo "make clean  remove .venv and what the tools left; data/ stays"
 
 up: $(VENV)/.run
@@ -32,12 +35,13 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
-bench: $(VENV)/.run
-	$(BIN)/python -m gateway.torture
+bench: $(VENV)/.bench
+	@$(BIN)/python -m tests.bench --rounds $(ROUNDS) $(JSON) $(FIGURES)
 
-soak: $(VENV)/.run
+soak: $(VENV)/.dev
 	$(BIN)/vx11 torture --cycles 1000 --rate 500 --storm 1000
 	$(BIN)/vx11 torture --seconds $(SOAK_S) --rate 100 $(SOAK_VICTIMS:%=--kill %) $(SOAK_VICTIMS:%=--freeze %)
+	VX11_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/faults
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -52,6 +56,10 @@ $(VENV)/bin/python:
 $(VENV)/.run: $(NEEDS) | $(VENV)/bin/python
 	$(INSTALL) --editable .
 	@touch $@
+
+$(VENV)/.bench: $(NEEDS) | $(VENV)/bin/python
+	$(INSTALL) --editable '.[bench]'
+	@touch $(VENV)/.run $@
 
 $(VENV)/.dev: $(NEEDS) | $(VENV)/bin/python
 	$(INSTALL) --editable '.[dev]'

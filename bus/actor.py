@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints, overload
 
 from schemas.message import ACTOR_NAME, RESERVED, Event, Message, Request, Streamed
@@ -32,9 +33,14 @@ class Handler:
     def name(self) -> str:
         return str(getattr(self.run, "__name__", "handler"))
 
-    @property
+    @cached_property
     def streams(self) -> bool:
         return inspect.isasyncgenfunction(self.run)
+
+    @cached_property
+    def verb(self) -> str:
+        """Of a request handler."""
+        return str(self.message.verb_name())
 
 
 @dataclass(frozen=True)

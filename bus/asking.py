@@ -35,13 +35,11 @@ class Asking:
     deadline: float
     """Seconds since the epoch."""
     sent_at: float
-    streams: bool = False
     nobody: int = 0
     """How often the server said that nobody is subscribed."""
     crashes: int = 0
     chunks: int = 0
     """Frames of a streamed answer that have arrived."""
-    run: str = ""
     out: bool = True
     """Somebody may have it: it was sent, and the server has not said that nobody listens."""
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import secrets
-import time
-import uuid
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from random import getrandbits
+from typing import NamedTuple
 
 CORRELATION = "correlation_id"
 TRACEPARENT = "traceparent"
@@ -43,8 +41,7 @@ DIGITS_MOST = 15
 NO_HEADERS: Mapping[str, str] = {}
 
 
-@dataclass(slots=True, frozen=True)
-class Call:
+class Call(NamedTuple):
     """What came with a message: ids, trace context, deadline (seconds since the epoch; 0.0: none)."""
 
     correlation_id: str
@@ -92,6 +89,13 @@ def call_from(headers: Mapping[str, str] | None) -> Call:
     )
 
 
+def conversation(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """What an event tells of the message that has caused it: conversation and trace, without the path."""
+    made = call_from(headers).headers()
+    made.pop(PATH, None)
+    return made
+
+
 def milliseconds(text: str | None) -> int:
     """A header's whole number; 0 when it is missing or none."""
     return int(text) if text and len(text) <= DIGITS_MOST and text.isascii() and text.isdigit() else 0
@@ -102,23 +106,25 @@ def _bounded(text: str) -> str:
     return text if len(text) <= HEADER_CHARS_MOST else ""
 
 
+# Ids are unique and no secrets: the generator is seeded by the kernel, anew in each forked child, and asking the kernel for
+# each of them costs a request a twentieth.
+
+
 def new_correlation_id() -> str:
-    return str(uuid.uuid4())
+    """A UUID, version 4."""
+    digits = f"{getrandbits(128):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{'89ab'[int(digits[16], 16) & 3]}{digits[17:20]}-{digits[20:]}"
 
 
 def new_request_id() -> str:
-    return secrets.token_hex(12)
+    return f"{getrandbits(96):024x}"
 
 
 def new_traceparent() -> str:
     """A new trace, not sampled: whoever samples sets the flag at the door."""
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
+    return f"00-{getrandbits(128) or 1:032x}-{getrandbits(64) or 1:016x}-00"
 
 
 def child_of(traceparent: str) -> str:
     """The same trace and flags with a new span id."""
-    return f"{traceparent[:36]}{secrets.token_hex(8)}{traceparent[52:]}"
-
-
-def now_ms() -> int:
-    return int(time.time() * 1000)
+    return f"{traceparent[:36]}{getrandbits(64) or 1:016x}{traceparent[52:]}"

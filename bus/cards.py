@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from bus.actor import Actor
@@ -51,12 +52,16 @@ def _verb(kind: type[Request[Message]]) -> Verb:
     )
 
 
-def loaded_files(roots: list[Path]) -> list[Path]:
-    """Source files under `roots` that this process has imported: what a change of must be noticed."""
+def loaded_files(roots: list[Path], before: Collection[str] = ()) -> list[Path]:
+    """Source files under `roots` that this process has imported: what a change of must be noticed.
+
+    Not those of the modules `before`: they came with the image that processes are forked from, and only a restart of it
+    reads them again.
+    """
     found = set()
-    for module in list(sys.modules.values()):
+    for key, module in list(sys.modules.items()):
         name = getattr(module, "__file__", None)
-        if name and any(Path(name).is_relative_to(root) for root in roots):
+        if name and key not in before and any(Path(name).is_relative_to(root) for root in roots):
             found.add(Path(name))
     return sorted(found)
 

@@ -30,8 +30,6 @@ STOP_S = 5.0
 PORTS = range(15_000, 32_000)
 """Where a free port is looked for: below the ephemeral ports, so that a server that restarts finds its port free."""
 LOG_TAIL_CHARS = 2_000
-LOG_MAX_BYTES = 4 * 2**20
-"""A log that is longer is begun anew at the next start."""
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -72,9 +70,7 @@ class Daemon:
             raise RuntimeError("a server is started from the main thread only: it dies with the thread that starts it")
         for folder in (self.data, *(log.parent for log in self.logs)):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        printed = self.logs[0]
-        fresh = not printed.exists() or printed.stat().st_size > LOG_MAX_BYTES
-        with _locked(self.data) as lock, printed.open("wb" if fresh else "ab") as out:
+        with _locked(self.data) as lock, self.logs[0].open("ab") as out:  # appended to: `bus.logs` may cut it
             self.process = subprocess.Popen(  # noqa: S603 - argv comes from our own configuration
                 self.argv,
                 stdin=subprocess.DEVNULL,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
+from bus.moment import rfc3339_now
 from bus.stats import Stats, VerbStats
 from bus.users import answerable
 from bus.wire import Msg, Wire
@@ -33,7 +33,7 @@ class Discovery:
         self.id = id_
         self._stats = stats
         self._state = state
-        self._started = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        self._started = rfc3339_now()
 
     @property
     def card(self) -> Card:

@@ -13,7 +13,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -226,7 +226,7 @@ class _Guard(BaseMiddleware[Any, Any]):
             return
         settled = False
         circumstances = call.call_from(self.msg.headers)
-        token = call.current.set(replace(circumstances, deadline=0.0))  # an event outlives what it was published in
+        token = call.current.set(circumstances._replace(deadline=0.0))  # an event outlives what it was published in
         try:
             settled = await self._retry.handle(self.msg, run)
         finally:

@@ -5,9 +5,10 @@ The process is thrown away afterwards: an import cannot be undone, and an author
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +19,35 @@ from bus.loading import load_actor
 from bus.settings import Settings
 
 Document = dict[str, Any]
-"""`card`; `files` whose change is worth another look; `begun`, ns since the epoch; `grew`, bytes that the import took."""
+"""`card`; `files` whose change is worth another look; `begun`, ns since the epoch; what the import cost: `grew`, bytes,
+and `took`, seconds; `dormant`: hosts start it."""
 
 
 def examine(name: str, roots: list[Path], settings: Settings) -> Document:
     """Import the actor. Raises nothing: what is wrong is in the card's `error`."""
-    begun = time.time_ns()
+    begun, image = time.time_ns(), _image(name)
     try:
-        before = psutil.Process().memory_info().rss
+        before, clock = psutil.Process().memory_info().rss, time.perf_counter()
         actor = load_actor(name, roots, settings)
-        grew = psutil.Process().memory_info().rss - before
-        files = loaded_files(roots)
+        took, grew = time.perf_counter() - clock, psutil.Process().memory_info().rss - before
+        files = loaded_files(roots, image)
         card = card_of(actor, card_version=version_of(files), built_in=(roots[0] / "actors" / name).is_dir())
-        return {"card": card.model_dump(mode="json"), "files": watched(name, roots, files), "begun": begun, "grew": grew}
+        cost = {"grew": grew, "took": took, "dormant": actor.dormant}
+        return {"card": card.model_dump(mode="json"), "files": watched(name, roots, files), "begun": begun, **cost}
     except BaseException as error:  # noqa: BLE001 - the author's code may raise anything; it is shown to its author
-        return faulty(name, roots, blame(error, roots), begun)
+        return faulty(name, roots, blame(error, roots), begun, image)
 
 
-def faulty(name: str, roots: list[Path], error: str, begun: int) -> Document:
-    """The document of an actor that cannot be loaded."""
-    files = sorted({*loaded_files(roots), *_sources(name, roots)})
+def _image(name: str) -> frozenset[str]:
+    """The modules that came with the image, but not the actor's own: those are read again when they change."""
+    return frozenset(module for module in sys.modules if not f"{module}.".startswith((f"actors.{name}.", f"{name}.")))
+
+
+def faulty(name: str, roots: list[Path], error: str, begun: int, image: Collection[str] | None = None) -> Document:
+    """The document of an actor that cannot be loaded. `image`: the modules that were there before; None: all that are."""
+    files = sorted({*loaded_files(roots, sys.modules if image is None else image), *_sources(name, roots)})
     card = {"name": name, "summary": "", "error": error, "card_version": version_of(files)}
-    return {"card": card, "files": watched(name, roots, files), "begun": begun, "grew": 0}
+    return {"card": card, "files": watched(name, roots, files), "begun": begun, "grew": 0, "took": 0.0, "dormant": True}
 
 
 def blame(error: BaseException, roots: list[Path]) -> str:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import itertools
 import json
 import logging
+import math
+import os
 import platform
 import secrets
 import socket
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bus import chaos
+from bus.call import conversation
 from bus.client import Bus
 from bus.examine import watched
-from bus.instance import CLEAN_EXITS, Start
+from bus.instance import CLEAN_EXITS, NO_ROOM, Start
 from bus.loading import find_actors, roots_of
+from bus.moment import rfc3339_now
 from bus.process import is_same
 from bus.settings import Settings
 from bus.wire import Msg
@@ -40,9 +45,13 @@ CHANGED_SINCE = -1
 KNOWN_MOST = 1_000
 DRAIN_S = 50.0
 """When the host stops its instances may finish for so long; the supervisor waits a little longer."""
+DRAIN_AGAIN_S = 0.5
 REGISTER_AGAIN_S = 0.5
 LIGHT_BYTES = 8 * 1024 * 1024
-"""An actor whose import grows a process by more is imported only by its own instances."""
+LIGHT_S = 0.3
+"""An actor whose import grows a process by more, or takes longer, is imported only by its own instances."""
+PRELOAD_S = 0.6
+"""All that a spare imports in advance takes no longer: until it is ready, each wake has to do with a fresh fork."""
 
 
 @dataclass
@@ -60,9 +69,9 @@ class Source:
     """An actor's card and the files that it was made from."""
 
     card: dict[str, Any]
-    stamps: dict[Path, int] = field(default_factory=dict)
-    light: bool = False
-    """Importing it costs little memory, so that spares may do so in advance."""
+    stamps: dict[str, int] = field(default_factory=dict)
+    light_s: float = math.inf
+    """How long its import takes, if it costs little enough for spares to do it in advance."""
 
 
 class Host:
@@ -71,14 +80,15 @@ class Host:
     def __init__(self, bus: Bus, zygote: socket.socket, settings: Settings, *, name: str = "") -> None:
         self.name = name or host_name()
         self._bus = bus
-        self._settings = settings
         self._roots = roots_of(settings)
         self._zygote = zygote
         self._ids: OrderedDict[str, Run] = OrderedDict()
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._sources: dict[str, Source] = {}
-        self._asked_cards: dict[str, dict[Path, int]] = {}
+        self._asked_cards: dict[str, dict[str, int]] = {}
         """Actors that are being looked at, with how their files were when that was asked for."""
+        self._delayed: dict[str, dict[str, Any]] = {}
+        """Of each actor whose source has changed the activation that waits for its new card."""
         self._lost = asyncio.Event()
         self._ended = asyncio.Event()
         """An instance has ended."""
@@ -107,21 +117,33 @@ class Host:
     async def _drain_all(self) -> None:
         """Let every instance finish its work and leave; what is left after DRAIN_S ends with the zygote."""
         alive = [run for run in self._runs.values() if run.code is None]
-        for run in alive:
-            sleep = Sleep(name=run.start.actor, reason="its host stops", recall=False)
-            self._bus.wire.send(sleep.subject, sleep.model_dump_json().encode())
-        end = asyncio.get_running_loop().time() + DRAIN_S
-        while left := [run.start.actor for run in alive if run.code is None]:
-            if asyncio.get_running_loop().time() > end:
-                log.warning("cut off after %g s: %s", DRAIN_S, ", ".join(left))
-                return
-            self._ended.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), 1.0)
+        asking = [asyncio.create_task(self._drain(run)) for run in alive]
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                while any(run.code is None for run in alive):
+                    self._ended.clear()
+                    await self._ended.wait()
+        except TimeoutError:
+            log.warning("cut off after %g s: %s", DRAIN_S, ", ".join(run.start.actor for run in alive if run.code is None))
+        finally:
+            for task in asking:
+                task.cancel()
+
+    async def _drain(self, run: Run) -> None:
+        """Ask madre until she has done it: an order may be lost with her, or with the server."""
+        order = Sleep(name=run.start.actor, reason="its host stops", recall=False)
+        while run.code is None:
+            try:
+                await self._bus.ask(order.subject, order.model_dump_json().encode(), timeout=DRAIN_S, idempotent=True)
+            except Failure as failure:
+                log.info("putting %s to sleep: %s", run.start.actor, failure)
+            await asyncio.sleep(DRAIN_AGAIN_S)
 
     def _heard_activate(self, msg: Msg) -> None:
         """Start the actor, once per activation id; a known id is told again what became of it."""
-        order = json.loads(msg.data)
+        self._activate({**json.loads(msg.data), "headers": conversation(msg.headers)})
+
+    def _activate(self, order: dict[str, Any]) -> None:
         name, id_ = order["actor"], order["id"]
         if run := self._ids.get(id_):
             self._tell(run)
@@ -129,6 +151,11 @@ class Host:
         source = self._sources.get(name)
         if source is None or source.card.get("error"):
             return  # not ours to start: another host may
+        seen: dict[str, int] = {}
+        if self._changed(source.stamps, seen):  # the spare and the card have what it was before
+            self._delayed[name] = order
+            self._look_at(name, seen)
+            return
         start = Start(
             actor=name,
             id=id_,
@@ -138,12 +165,14 @@ class Host:
             host=self.name,
             record=order["record"],
             card_version=source.card["card_version"],
+            headers=order["headers"],
         )
         run = Run(start)
         self._ids[id_] = self._runs[start.run] = run
         ended = [known for known, old in self._ids.items() if old.code is not None]
         for known in ended[: max(0, len(self._ids) - KNOWN_MOST)]:  # what lives is never forgotten
             self._runs.pop(self._ids.pop(known).start.run, None)
+        chaos.point("host.starting")
         self._command({"op": "start", "start": asdict(start)})
 
     def _heard_order(self, msg: Msg) -> None:
@@ -165,17 +194,20 @@ class Host:
             log.warning("killing %s (%s): %s", order["actor"], order["run"], "ordered by madre")
             self._command({"op": "kill", "run": order["run"]})
         elif not run and not is_same(int(order.get("pid", 0)), float(order.get("born", 0.0))):
-            gone = Exited(actor=order["actor"], id=order["id"], run=order["run"], at=_now(), reason="its host was started anew")
+            gone = Exited(
+                actor=order["actor"], id=order["id"], run=order["run"], at=rfc3339_now(), reason="its host was started anew"
+            )
             self._bus.tell(gone, subject=f"{Exited.subject}.{order['actor']}")
 
     def _tell(self, run: Run) -> None:
         start = run.start
-        common = {"actor": start.actor, "id": start.id, "run": start.run, "at": _now(), "pid": run.pid}
+        common = {"actor": start.actor, "id": start.id, "run": start.run, "at": rfc3339_now(), "pid": run.pid}
         if run.code is None:
-            self._bus.tell(Waking(**common), subject=f"{Waking.subject}.{start.actor}")
+            self._bus.tell(Waking(**common), subject=f"{Waking.subject}.{start.actor}", headers=start.headers)
             return
         clean = run.code in CLEAN_EXITS
-        reason = "" if clean else f"its process ended with {run.code}; {start.actor}.log has more"
+        told = "the store has no room for its record" if run.code == NO_ROOM else f"its process ended with {run.code}"
+        reason = "" if clean else f"{told}; {start.actor}.log has more"
         exited = Exited(**common, code=run.code, clean=clean, reason=reason, ended=run.ended)
         self._bus.tell(exited, subject=f"{Exited.subject}.{start.actor}")
 
@@ -199,21 +231,34 @@ class Host:
             return
         run.pid = told["pid"]
         if told["op"] == "exited":
+            chaos.point("host.exited")
             run.code, run.ended = told["code"], time.time()
             self._ended.set()
+        else:
+            chaos.point("host.started")
         self._tell(run)
 
     def _heard_card(self, told: dict[str, Any]) -> None:
         name = told["name"]
-        self._asked_cards.pop(name, None)
-        stamps = {Path(file): _stamp(Path(file), before=told["begun"]) for file in told["files"]}
+        asked = self._asked_cards.pop(name, {})
+        stamps = {file: _stamp(file, before=told["begun"], known=asked.get(file)) for file in told["files"]}
         card = Card.model_validate(told["card"])
-        self._sources[name] = Source(card.model_dump(mode="json"), stamps, told.get("grew", 0) < LIGHT_BYTES)
+        light = told["dormant"] and told["grew"] < LIGHT_BYTES and told["took"] < LIGHT_S and not card.error
+        if name not in find_actors(self._roots):
+            stamps = {}  # it is looked at again when it is back
+        self._sources[name] = Source(card.model_dump(mode="json"), stamps, told["took"] if light else math.inf)
         if card.error:
             log.error("%s cannot be loaded: %s", name, card.error)
-        light = [n for n, source in sorted(self._sources.items()) if source.light and not source.card.get("error")]
-        self._command({"op": "preload", "names": light})
+        self._command({"op": "preload", "names": self._light()})
         asyncio.get_running_loop().create_task(self._register(self._sources[name].card))
+        if order := self._delayed.pop(name, None):
+            self._activate(order)
+
+    def _light(self) -> list[str]:
+        """What spares import in advance: the quickest first, and no more than PRELOAD_S of them."""
+        costs = sorted((source.light_s, name) for name, source in self._sources.items())
+        sums = itertools.accumulate(cost for cost, _ in costs)
+        return sorted(name for (_, name), total in zip(costs, sums, strict=True) if total <= PRELOAD_S)
 
     async def _register(self, card: dict[str, Any]) -> None:
         """Tell madre, until she has it: she stands in only for what she knows."""
@@ -231,14 +276,28 @@ class Host:
     async def _look_for_ever(self) -> None:
         """Notice new actors and changed files."""
         while True:
-            for name in find_actors(self._roots):
-                source = self._sources.get(name)
-                known = self._asked_cards.get(name) or (source.stamps if source else {})
-                if not known or any(_stamp(file) != stamp for file, stamp in known.items()):
-                    files = source.stamps if source else map(Path, watched(name, self._roots))
-                    self._asked_cards[name] = {file: _stamp(file) for file in files}
-                    self._command({"op": "card", "name": name})
+            seen: dict[str, int] = {}
+            found = find_actors(self._roots)
+            gone = [name for name, source in self._sources.items() if source.stamps and name not in found]
+            for name in (*found, *gone):
+                self._look_at(name, seen)
             await asyncio.sleep(LOOK_S)
+
+    def _look_at(self, name: str, seen: dict[str, int]) -> None:
+        """Have its card made anew when it is new or has changed."""
+        source = self._sources.get(name)
+        known = self._asked_cards.get(name) or (source.stamps if source else {})
+        if not known or self._changed(known, seen):
+            files = source.stamps if source else watched(name, self._roots)
+            self._asked_cards[name] = {file: _stamp(file) for file in files}
+            self._command({"op": "card", "name": name})
+
+    def _changed(self, stamps: Mapping[str, int], seen: dict[str, int]) -> bool:
+        """`seen`: the files that were looked at just now; actors share most of theirs."""
+        for file in stamps:
+            if file not in seen:
+                seen[file] = _stamp(file)
+        return any(seen[file] != stamp for file, stamp in stamps.items())
 
     def _command(self, order: dict[str, Any]) -> None:
         """One line to the zygote. Its socket takes far more than is ever outstanding."""
@@ -259,6 +318,7 @@ def host_name() -> str:
 
 def run(settings: Settings, url: str) -> int:
     """Fork the zygote, then serve as the host until SIGTERM. For a process without a loop or threads."""
+    chaos.arm(settings)
     pid, zygote = fork_zygote(url, settings, roots_of(settings))
     log.info("host %s with zygote %d", host_name(), pid)
     return asyncio.run(_main(settings, url, zygote))
@@ -279,14 +339,15 @@ async def _main(settings: Settings, url: str, zygote: socket.socket) -> int:
     return 0
 
 
-def _stamp(file: Path, *, before: int = 0) -> int:
-    """The time of its last change. With `before`, ns since the epoch: CHANGED_SINCE unless the change is surely older."""
+def _stamp(file: str | Path, *, before: int = 0, known: int | None = None) -> int:
+    """The time of its last change, ns since the epoch. With `before`: CHANGED_SINCE unless the change is surely older.
+
+    One in the future says nothing about that: it is `known` from before then, and not changed when it is the same.
+    """
     try:
-        changed = file.stat().st_mtime_ns
+        changed = os.stat(file).st_mtime_ns  # noqa: PTH116 - four times as fast, for each file four times a second
     except OSError:
         return 0
-    return CHANGED_SINCE if before and changed > before - CLOCK_NS else changed
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    ahead = changed > time.time_ns() + CLOCK_NS
+    doubtful = changed != known if ahead else changed > before - CLOCK_NS
+    return CHANGED_SINCE if before and doubtful else changed

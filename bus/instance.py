@@ -11,16 +11,17 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from bus import chaos
 from bus.actor import Actor, Handler
 from bus.call import call_from, current
 from bus.cards import card_of
 from bus.client import Bus
 from bus.discovery import Discovery
+from bus.moment import rfc3339_now
 from bus.process import started_at
 from bus.records import Records
 from bus.resources import Resources
@@ -34,10 +35,13 @@ from schemas.power import Active, ActorRecord, Slept
 log = logging.getLogger("vx11.instance")
 
 BEAT_S = 2.0
-LEFT, LOST_CLAIM, BROKEN = 0, 3, 1
-"""Exit codes: left with empty hands; another was faster; could not start or lost its connection for good."""
+LEFT, LOST_CLAIM, BROKEN, NO_ROOM = 0, 3, 1, 4
+"""Exit codes: left with empty hands; another was faster; could not start or lost its connection for good; the store has no
+room for the claim."""
 CLEAN_EXITS = (LEFT, LOST_CLAIM)
 READ_AGAIN_S = 0.05
+LEAVE_AGAIN_S = 1.0
+"""After a SIGTERM it asks to be drained so often, until it is."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class Start:
     host: str
     record: Mapping[str, Any]
     card_version: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """The conversation that the wake belongs to."""
 
 
 class Instance:
@@ -92,8 +98,14 @@ class Instance:
 
     async def live(self) -> int:
         """Claim, open, serve until drained, close. Exit code 3: the claim was lost and nothing was touched."""
-        if not await self._claim():
-            return LOST_CLAIM
+        chaos.point("instance.claiming")
+        try:
+            if not await self._claim():
+                return LOST_CLAIM
+        except Failure as failure:
+            log.error("%s cannot claim its record: %s", self.actor.name, failure)
+            return NO_ROOM
+        chaos.point("instance.claimed")
         await self._resources.open()
         beats: asyncio.Task[None] | None = None
         try:
@@ -101,6 +113,7 @@ class Instance:
             own = await self._bus.listen(private, self._heard_private)
             self._shared = await self._bus.listen(f"vx11.{self.actor.name}.>", self._responder.receive, queue=self.actor.name)
             await self._bus.wire.barrier()
+            chaos.point("instance.subscribed")
             self._say_active()
             beats = asyncio.create_task(self._beat_for_ever())
             await self._conduct(own)
@@ -111,15 +124,19 @@ class Instance:
                 if beats is not None:  # who is silent is taken for frozen, also while it closes a model
                     beats.cancel()
         self._responder.recorder.flush()
-        slept = Slept(actor=self.actor.name, id=self._start.id, run=self._start.run, at=_now(), left=self._left)
+        slept = Slept(actor=self.actor.name, id=self._start.id, run=self._start.run, at=rfc3339_now(), left=self._left)
         self._bus.tell(slept, subject=f"{Slept.subject}.{self.actor.name}")
         return LEFT
 
     async def _claim(self) -> bool:
-        """One compare-and-set before anything is subscribed; an unknown outcome is read, never guessed."""
+        """One compare-and-set before anything is subscribed; an unknown outcome is read, never guessed.
+
+        Raises Failure("storage_full").
+        """
         records = Records(self._bus)
         mine = ActorRecord.model_validate({**self._start.record, **self._owned()})
         asked_before = False
+        full: Failure | None = None
         while True:
             try:
                 revision = await records.swap(mine, self._start.revision)
@@ -128,6 +145,7 @@ class Instance:
                     return revision is not None
             except Failure as failure:
                 log.warning("claim of %s: %s", self.actor.name, failure)
+                full = failure if failure.code == "storage_full" else None
                 await asyncio.sleep(READ_AGAIN_S)
             asked_before = True  # from here on a conflict may be with ourselves
             try:
@@ -140,6 +158,8 @@ class Instance:
                 return True
             if revision != self._start.revision:
                 return False
+            if full:
+                raise full
 
     def _owned(self) -> dict[str, Any]:
         return {
@@ -149,7 +169,7 @@ class Instance:
             "host": self._start.host,
             "pid": os.getpid(),
             "born": self._born,
-            "since": _now(),
+            "since": rfc3339_now(),
             "card_version": self._start.card_version,
         }
 
@@ -187,6 +207,7 @@ class Instance:
         if self._shared is not None:
             shared, self._shared = self._shared, None
             await self._bus.wire.leave(shared)
+            chaos.point("instance.unsubscribed")
         if self._durable:
             await self._durable.release()
             self._released = True
@@ -206,6 +227,7 @@ class Instance:
             await asyncio.wait(self._hearing)
         self._responder.disown_doubts()
         self._left = time.time()
+        chaos.point("instance.left")
         return True
 
     async def _settle_durable(self) -> None:
@@ -251,8 +273,10 @@ class Instance:
         self._orders.set()
 
     def ask_to_leave(self) -> None:
-        """SIGTERM: leaving is madre's to decide, so that nothing is lost."""
-        self._bus.wire.send("vx11.madre.sleep", json.dumps({"name": self.actor.name, "reason": "SIGTERM"}).encode())
+        """SIGTERM: leaving is madre's to order, so that nothing is lost. Under load every drain would be called back but this."""
+        asyncio.get_running_loop().call_later(LEAVE_AGAIN_S, self.ask_to_leave)  # there may be no madre just now
+        told = {"name": self.actor.name, "reason": "SIGTERM", "recall": False}
+        self._bus.wire.send("vx11.madre.sleep", json.dumps(told).encode())
 
     def _say_active(self) -> None:
         active = Active(
@@ -265,9 +289,10 @@ class Instance:
             host=self._start.host,
             pid=os.getpid(),
             born=self._born,
-            at=_now(),
+            at=rfc3339_now(),
         )
-        self._bus.tell(active, subject=f"{Active.subject}.{self.actor.name}")
+        cause = {} if self._stay else self._start.headers
+        self._bus.tell(active, subject=f"{Active.subject}.{self.actor.name}", headers=cause)
 
     async def _after_active(self) -> None:
         """What can wait until the first requests are being answered."""
@@ -335,13 +360,10 @@ def _log_failure(task: asyncio.Task[None]) -> None:
         log.error("an event handler failed", exc_info=error)
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 async def live(actor: Actor, start: Start, url: str, settings: Settings) -> int:
     """The whole life of one instance in this process. Returns its exit code."""
     begun = time.monotonic()
+    chaos.arm(settings)
     seed = settings.seed_file("actor")
     async with Bus.connect(
         url, user="actor", seed=seed if seed.exists() else None, name=f"{actor.name}.{start.run}", actor=actor.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,8 @@ from schemas.message import ACTOR_NAME
 
 TREE = Path(__file__).resolve().parent.parent
 """Where the four packages are."""
+IMAGE_NS = time.time_ns()
+"""When the image began that processes are forked from, ns since the epoch: what it imported was read after."""
 
 
 def roots_of(settings: Settings) -> list[Path]:
@@ -37,6 +40,8 @@ def load_actor(name: str, roots: list[Path], settings: Settings | None = None) -
     for root in reversed(roots[1:]):
         if str(root) not in sys.path:
             sys.path.insert(0, str(root))
+    if built_in:
+        _forget_changed(f"actors.{name}", roots[0] / "actors" / name)
     module = _import(f"actors.{name}.actor" if built_in else f"{name}.actor", cached=built_in)
     actor = getattr(module, "actor", None)
     if not isinstance(actor, Actor) or actor.name != name:
@@ -44,6 +49,14 @@ def load_actor(name: str, roots: list[Path], settings: Settings | None = None) -
     if settings:
         return replace(actor, idle_after=settings.number("VX11_IDLE_AFTER", actor.idle_after))
     return actor
+
+
+def _forget_changed(package: str, folder: Path) -> None:
+    """Let what the image has of an actor be read again when its source is newer."""
+    known = [module for module in sys.modules if module == package or module.startswith(f"{package}.")]
+    if known and any(file.stat().st_mtime_ns > IMAGE_NS for file in folder.glob("*.py")):
+        for module in known:
+            del sys.modules[module]
 
 
 def _import(module: str, *, cached: bool) -> ModuleType:

@@ -1,4 +1,9 @@
-"""The reply cache: one request id, one outcome. An entry is made when a request is accepted; copies join it."""
+"""The reply cache: one request id, one outcome. An entry is made when a request is accepted; copies join it.
+
+An id belongs to its caller and to the verb: the same one on another verb is another request, as when one thing that a user
+does makes several requests. On the same verb with another body it is a mistake, `conflict`: nobody gets the answer to what
+somebody else asked, and nothing is executed under an id that says that it has been already.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +12,11 @@ from dataclasses import dataclass
 
 KEPT_S = 60.0
 KEPT_BYTES = 10 * 1024 * 1024
-ENTRY_BYTES = 400
-"""What an entry costs beside its body, about."""
+ENTRY_BYTES = 900
+"""What an entry costs beside its body: key, headers and what holds them, as measured."""
 
-Key = tuple[str, str]
-"""Caller and request id."""
+Key = tuple[str, str, str]
+"""Caller, verb and request id."""
 
 
 @dataclass(slots=True)
@@ -21,6 +26,8 @@ class Outcome:
     made: float
     deadline: float
     replies: list[str]
+    asked: int
+    """By which a copy is told from another request under the same id: the hash of its body."""
     body: bytes | None = None
     headers: dict[str, str] | None = None
     ended: float = 0.0
@@ -42,8 +49,8 @@ class Replies:
     def find(self, key: Key) -> Outcome | None:
         return self._running.get(key) or self._kept.get(key)
 
-    def begin(self, key: Key, now: float, deadline: float, reply: str) -> None:
-        self._running[key] = Outcome(now, deadline, [reply])
+    def begin(self, key: Key, now: float, deadline: float, reply: str, asked: bytes) -> None:
+        self._running[key] = Outcome(now, deadline, [reply], hash(asked))
 
     def end(self, key: Key, now: float, body: bytes, headers: dict[str, str], connection: int = 0) -> list[str]:
         """Keep the outcome; returns the subjects that wait for it."""
@@ -51,9 +58,12 @@ class Replies:
         if outcome is None:
             return []
         outcome.ended, outcome.body, outcome.headers, outcome.connection = now, body, headers, connection
+        waiting, outcome.replies = outcome.replies, []
         self._kept[key] = outcome
         self._bytes += ENTRY_BYTES + len(body)
-        return outcome.replies
+        if self._bytes > KEPT_BYTES:
+            self.trim(now)
+        return waiting
 
     def trim(self, now: float) -> None:
         """Forget what ended too long ago, and the oldest while there are too many bytes; never what still runs."""

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
+from contextvars import copy_context
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 
 from bus import call
 from bus.actor import Actor, Handler
 from bus.call import Call
+from bus.chunks import Chunks
+from bus.doubts import Doubts
 from bus.recorder import Recorder
+from bus.refusal import invalid, refusal
 from bus.replies import KEPT_S, Key, Replies
 from bus.resources import Resources
 from bus.stats import Stats
@@ -31,20 +34,11 @@ log = logging.getLogger("vx11.responder")
 
 FROZEN_S = 5.0
 """A gap in the own clock that is longer: the process was stopped, and what waited meanwhile has been given up."""
-UNSENT_PAYLOADS_MOST = 4
-"""What may wait to be sent on this connection, in units of the largest message, before a stream ends with `busy`."""
 DESCRIBE = "describe"
 DOUBT_MARGIN_S = 0.05
 """Its answer leaves so long before its deadline."""
 FIRST_COPY_S = 1.0
 """What a repeat waits for its first copy, which may be in madre's hands: her orders are repeated every 0.25 s."""
-
-
-class Doubt(NamedTuple):
-    """A repeat that waits for its first copy: until `timer` calls `disown`."""
-
-    timer: asyncio.TimerHandle
-    disown: Callable[[], None]
 
 
 class Responder:
@@ -60,9 +54,18 @@ class Responder:
         describe: Callable[[], bytes],
         alone_since: float = math.inf,
     ) -> None:
-        """`alone_since`: nobody else has begun a request that was sent later than this, seconds since the epoch."""
+        """`alone_since`: nobody else has begun a request that was sent later than this, seconds since the epoch.
+
+        Made inside the running loop, and after the actor has been declared whole.
+        """
+        self._loop = asyncio.get_running_loop()  # asked once: each asking is a call into the kernel
+        self._context = copy_context()
+        self._looking = {DESCRIBE, *(verb for verb, handler in actor.requests.items() if handler.message.passive)}
+        """Verbs that only look."""
         self.actor = actor
         self.run = run
+        self._shared, self._private = f"vx11.{actor.name}.", f"vx11.inst.{actor.name}.{run}."
+        """What stands before the verb in the subjects of its requests."""
         self._alone_since = alone_since
         self._wire = wire
         self._resources = resources
@@ -70,8 +73,7 @@ class Responder:
         self._waiting: deque[tuple[Msg, Handler, Call, Message]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._replies = Replies()
-        self._doubts: dict[Key, Doubt] = {}
-        """Repeats that wait for their first copy."""
+        self._doubts = Doubts()
         self._promised_until = 0.0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -110,7 +112,7 @@ class Responder:
         if answerable(subject):
             self._wire.send(subject, f"{self.actor.name} {number}".encode())
         circumstances = call.call_from(headers)
-        verb = msg.subject.rsplit(".", 1)[1]
+        verb = msg.subject.removeprefix(self._shared).removeprefix(self._private)
         self._touch(circumstances, verb)
         self._check_frozen()
         if self._stale and not circumstances.deadline:
@@ -130,8 +132,7 @@ class Responder:
 
     def _looks(self, circumstances: Call, verb: str) -> bool:
         """By its header or by its class."""
-        handler = self.actor.requests.get(verb)
-        return verb == DESCRIBE or circumstances.passive or bool(handler and handler.message.passive)
+        return circumstances.passive or verb in self._looking
 
     def _accept(self, msg: Msg, verb: str, circumstances: Call) -> None:
         if verb == DESCRIBE:
@@ -146,7 +147,7 @@ class Responder:
             raise Failure("busy", f"{self.in_flight} requests wait already", retry_after=1)
         if circumstances.request_id:
             deadline = circumstances.deadline or time.time() + handler.message.timeout
-            self._replies.begin((circumstances.caller, circumstances.request_id), time.time(), deadline, msg.reply)
+            self._replies.begin(_key(circumstances, verb), time.time(), deadline, msg.reply, msg.data)
         self._idle.clear()
         if len(self._tasks) >= self.actor.concurrency:
             self._waiting.append((msg, handler, circumstances, message))
@@ -154,12 +155,11 @@ class Responder:
             self._start(msg, handler, circumstances, message)
 
     def _start(self, msg: Msg, handler: Handler, circumstances: Call, message: Message) -> None:
-        task = asyncio.get_running_loop().create_task(self._run(msg, handler, circumstances, message))
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        run = self._run(msg, handler, circumstances, message)
+        self._tasks.add(self._loop.create_task(run, context=self._context.copy()))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+    def _ended(self) -> None:
+        self._tasks.discard(asyncio.current_task(self._loop))
         if self._waiting:
             self._start(*self._waiting.popleft())
         elif not self._tasks:
@@ -169,25 +169,25 @@ class Responder:
         """Run the handler and answer, whatever happens in it."""
         call.current.set(circumstances)
         begun, received = time.perf_counter(), time.time()
-        headers = self._headers(circumstances)
-        code = "ok"
+        failed: Failure | None = None
         try:
-            body = await self._execute(msg, handler, circumstances, message)
-        except Failure as failure:
-            code, body = failure.code, _error_body(failure, circumstances, headers)
-        except asyncio.CancelledError:
-            code, body = (
-                "cancelled",
-                _error_body(Failure("cancelled", "the handler was cancelled"), circumstances, headers),
-            )
-        except Exception:
-            log.exception("%s.%s failed (correlation id %s)", self.actor.name, handler.name, circumstances.correlation_id)
-            unexpected = Failure("internal", "the handler failed; its log has the reason under this correlation id")
-            code, body = unexpected.code, _error_body(unexpected, circumstances, headers)
-        took = time.perf_counter() - begun
-        self._answer(msg, circumstances, handler, body, headers)
-        self.stats.count(handler.message.verb_name(), took, "" if code == "ok" else code)
-        self._record(handler.message.verb_name(), circumstances, received, took, code)
+            try:
+                body = await self._execute(msg, handler, circumstances, message)
+            except Failure as failure:
+                failed = failure
+            except asyncio.CancelledError:
+                failed = Failure("cancelled", "the handler was cancelled")
+            except Exception:
+                log.exception("%s.%s failed (correlation id %s)", self.actor.name, handler.name, circumstances.correlation_id)
+                failed = Failure("internal", "the handler failed; its log has the reason under this correlation id")
+            took, headers = time.perf_counter() - begun, self._headers(circumstances)
+            if failed:
+                body = self._refusal(failed, circumstances, headers, streamed=_streamed(msg, handler))
+            self._answer(msg, circumstances, handler, body, headers)
+            self.stats.count(handler.verb, took, failed.code if failed else "")
+            self._record(handler.verb, circumstances, received, took, failed.code if failed else "ok")
+        finally:
+            self._ended()
 
     async def _execute(self, msg: Msg, handler: Handler, circumstances: Call, message: Message) -> bytes:
         if circumstances.deadline and time.time() > circumstances.deadline:
@@ -200,64 +200,54 @@ class Responder:
 
     async def _stream(self, msg: Msg, handler: Handler, circumstances: Call, message: Message, wanted: dict[str, Any]) -> bytes:
         """Send the chunks if a stream was asked for; the whole reply, which comes last, is the answer either way."""
-        asked = (msg.headers or call.NO_HEADERS).get(call.STREAM) == "1"
-        chunk_type, sent, whole = handler.message.chunk_type(), 0, None
+        chunk_type, whole = handler.message.chunk_type(), None
+        chunks = Chunks(self._wire, msg.reply, self.run, circumstances.correlation_id) if _streamed(msg, handler) else None
         async with aclosing(handler.run(message, **wanted)) as items:
             async for item in items:
                 if not isinstance(item, chunk_type):
                     whole = item
-                elif asked and msg.reply:
-                    if self._wire.pending_data_size > self._wire.max_payload * UNSENT_PAYLOADS_MOST:
-                        raise Failure("busy", "the reader of this stream is too slow")
-                    head = {call.SEQ: str(sent), call.RUN: self.run, call.CORRELATION: circumstances.correlation_id}
-                    self._wire.send(msg.reply, item.model_dump_json(by_alias=True).encode(), headers=head)
-                    sent += 1
+                elif chunks:
+                    await chunks.send(item.model_dump_json(by_alias=True).encode())
         if whole is None:
             raise Failure("internal", f"{handler.name} ended without its reply")
         body: bytes = whole.model_dump_json(by_alias=True).encode()
-        if asked and msg.reply:
-            head = {**self._headers(circumstances), call.SEQ: str(sent), call.END: "ok"}
+        if chunks:
+            head = {**self._headers(circumstances), call.SEQ: str(chunks.sent), call.END: "ok"}
             self._send(msg.reply, body, head)
-            for reply in self._remember_stream(circumstances):
+            for reply in self._remember_stream(circumstances, handler):
                 if reply != msg.reply:  # a copy that joined: the whole is its answer
                     self._send(reply, body, self._headers(circumstances))
         return body
 
     def _answer(self, msg: Msg, circumstances: Call, handler: Handler, body: bytes, headers: dict[str, str]) -> None:
+        verb = handler.verb
         self.answered += 1
-        self._touch(circumstances, handler.message.verb_name())
-        streamed = handler.streams and (msg.headers or {}).get(call.STREAM) == "1"
-        if streamed and call.ERROR in headers:
-            headers[call.END] = "error"
-        if not streamed or call.ERROR in headers:
-            looks = self._looks(circumstances, handler.message.verb_name())
-            if not handler.message.idempotent and not looks and circumstances.request_id:
-                key = (circumstances.caller, circumstances.request_id)
-                promised = min(self._replies.awaited_until(key), time.time() + KEPT_S)
+        self._touch(circumstances, verb)
+        if call.ERROR in headers or not _streamed(msg, handler):
+            if not handler.message.idempotent and not self._looks(circumstances, verb) and circumstances.request_id:
+                promised = min(self._replies.awaited_until(_key(circumstances, verb)), time.time() + KEPT_S)
                 self._promised_until = max(self._promised_until, promised)
-            self._settle(msg, circumstances, body, headers)
+            self._settle(msg, circumstances, verb, body, headers)
         if self.answered == 1:
-            asyncio.get_running_loop().call_soon(self.on_first_answer)
+            self._loop.call_soon(self.on_first_answer)
 
-    def _settle(self, msg: Msg, circumstances: Call, body: bytes, headers: dict[str, str]) -> None:
+    def _settle(self, msg: Msg, circumstances: Call, verb: str, body: bytes, headers: dict[str, str]) -> None:
         """Send the answer to all that wait for it, and keep it if it has an id."""
         replies = []
         if circumstances.request_id:
-            key: Key = (circumstances.caller, circumstances.request_id)
-            replies = self._replies.end(key, time.time(), body, headers, self._connection)
+            replies = self._replies.end(_key(circumstances, verb), time.time(), body, headers, self._connection)
         for reply in dict.fromkeys([msg.reply, *replies]):
             self._send(reply, body, headers)
 
-    def _remember_stream(self, circumstances: Call) -> list[str]:
+    def _remember_stream(self, circumstances: Call, handler: Handler) -> list[str]:
         """Its pieces are not kept; that it has been is, so that no copy of the request runs it again.
 
         Returns the subjects that wait for it.
         """
         failure = Failure("crashed", "the answer was a stream that has ended; its pieces are not kept")
-        head = self._headers(circumstances) | {call.END: "error"}
-        body = _error_body(failure, circumstances, head)
-        key = (circumstances.caller, circumstances.request_id)
-        return self._replies.end(key, time.time(), body, head, self._connection)
+        head = self._headers(circumstances)
+        body = self._refusal(failure, circumstances, head, streamed=True)
+        return self._replies.end(_key(circumstances, handler.verb), time.time(), body, head, self._connection)
 
     @property
     def _connection(self) -> int:
@@ -267,20 +257,22 @@ class Responder:
         """A copy of a request that is known here joins its first; a repeat whose first is unknown is doubted."""
         if not circumstances.request_id:
             return False
-        key = (circumstances.caller, circumstances.request_id)
+        key = _key(circumstances, verb)
         if outcome := self._replies.find(key):
             late_receipt = call.FORWARD in headers and call.AGAIN not in headers and outcome.connection == self._connection
-            if outcome.body is None and msg.reply not in outcome.replies:
+            if outcome.asked != hash(msg.data):
+                told = f"the request id {circumstances.request_id} belongs to another request of {verb}, with another body"
+                self._refuse(msg, verb, circumstances, Failure("conflict", told))
+            elif outcome.body is None and msg.reply not in outcome.replies:
                 outcome.replies.append(msg.reply)
             elif outcome.body is not None and not late_receipt:  # else only the receipt was slow, the answer is there
                 self._send(msg.reply, outcome.body, outcome.headers or {})
             return True
         handler = self.actor.requests.get(verb)
         if call.AGAIN not in headers or handler is None or handler.message.idempotent:
-            if doubt := self._doubts.pop(key, None):  # its first copy
-                doubt.timer.cancel()
+            self._doubts.resolve(key)
             return False
-        return not self._surely_unbegun(headers) and self._doubted(key, msg, circumstances, verb)
+        return not self._surely_unbegun(headers) and self._doubted(key, msg, circumstances)
 
     def _surely_unbegun(self, headers: Mapping[str, str]) -> bool:
         """Whether nobody else can have begun it: it was sent when all before us were gone, and we have forgotten nothing.
@@ -291,42 +283,43 @@ class Responder:
         since = max(self._alone_since, self._replies.complete_since)
         return headers[call.AGAIN] == call.AGAIN_HELD and since < sent <= time.time()
 
-    def _doubted(self, key: Key, msg: Msg, circumstances: Call, verb: str) -> bool:
+    def _doubted(self, key: Key, msg: Msg, circumstances: Call) -> bool:
         """Let a repeat wait for its first copy, unless that is lost for sure."""
         if key not in self._doubts:
             left = circumstances.deadline - time.time() if circumstances.deadline else FIRST_COPY_S
             lost = (msg.headers or {}).get(call.AGAIN) == call.AGAIN_HELD
             pause = 0.0 if lost else max(0.0, min(FIRST_COPY_S, left - DOUBT_MARGIN_S))
-            disown = partial(self._disown, key, msg, circumstances, verb)
-            self._doubts[key] = Doubt(asyncio.get_running_loop().call_later(pause, disown), disown)
+            self._doubts.add(key, pause, partial(self._disown, key, msg, circumstances))
         return True
 
     def disown_doubts(self) -> None:
         """This instance is leaving: no first copy comes here any more."""
-        for doubt in list(self._doubts.values()):
-            doubt.timer.cancel()
-            doubt.disown()
+        self._doubts.disown_all()
 
-    def _disown(self, key: Key, msg: Msg, circumstances: Call, verb: str) -> None:
+    def _disown(self, key: Key, msg: Msg, circumstances: Call) -> None:
         """The first copy has not come: it may have been begun elsewhere, and is not begun here, not even if it comes later."""
-        del self._doubts[key]
         failure = Failure("crashed", "an instance died that may have begun this request; it is not executed twice")
         head = self._headers(circumstances)
-        body = _error_body(failure, circumstances, head)
-        self._replies.begin(key, time.time(), circumstances.deadline, msg.reply)
+        body = self._refusal(failure, circumstances, head, streamed=_asks_stream(msg))
+        self._replies.begin(key, time.time(), circumstances.deadline, msg.reply, msg.data)
         self._replies.end(key, time.time(), body, head, self._connection)
         self._send(msg.reply, body, head)
-        self._record(verb, circumstances, time.time(), 0.0, failure.code)
+        self._record(key[1], circumstances, time.time(), 0.0, failure.code)
 
     def _refuse(self, msg: Msg, verb: str, circumstances: Call, failure: Failure) -> None:
         headers = self._headers(circumstances)
-        body = _error_body(failure, circumstances, headers)
-        if (msg.headers or call.NO_HEADERS).get(call.STREAM) == "1":
-            headers[call.END] = "error"
-        self._send(msg.reply, body, headers)
+        self._send(msg.reply, self._refusal(failure, circumstances, headers, streamed=_asks_stream(msg)), headers)
         if verb in self.actor.requests:
             self.stats.count(verb, 0.0, failure.code)
         self._record(verb, circumstances, time.time(), 0.0, failure.code)
+
+    def _refusal(self, failure: Failure, circumstances: Call, headers: dict[str, str], *, streamed: bool) -> bytes:
+        """The body of an error; `headers` are told of it."""
+        head, body = refusal(failure, circumstances.correlation_id)
+        headers.update(head)
+        if streamed:
+            headers[call.END] = "error"
+        return body
 
     def _record(self, verb: str, circumstances: Call, received: float, took: float, code: str) -> None:
         ids = {
@@ -335,7 +328,10 @@ class Responder:
             "traceparent": circumstances.traceparent,
             "caller": circumstances.caller,
         }
-        self.recorder.record(verb, ids, received=received, took_ms=took * 1000, held_ms=circumstances.held_ms, code=code)
+        known = verb in self.actor.requests or verb == DESCRIBE
+        self.recorder.record(
+            verb, ids, received=received, took_ms=took * 1000, held_ms=circumstances.held_ms, code=code, known=known
+        )
 
     def _headers(self, circumstances: Call) -> dict[str, str]:
         return {
@@ -354,15 +350,14 @@ class Responder:
             if failure.code != "too_large":
                 log.warning("an answer could not be sent: %s", failure)
                 return
-            head = dict(headers)
-            small = _error_body(Failure("too_large", f"the answer has {len(body)} bytes"), None, head)
-            self._wire.send(reply, small, headers=head)
+            head, small = refusal(Failure("too_large", f"the answer has {len(body)} bytes"), headers[call.CORRELATION])
+            self._wire.send(reply, small, headers={**headers, **head})
 
     def _check_frozen(self) -> None:
         if time.monotonic() - self._tick > FROZEN_S and not self._stale:
             self._stale = True
             self._tick = time.monotonic()
-            asyncio.get_running_loop().create_task(self._thaw())
+            self._loop.create_task(self._thaw())
 
     async def _thaw(self) -> None:
         """What was buffered while the process was stopped comes before the echo."""
@@ -382,17 +377,14 @@ def _parse(handler: Handler, body: bytes) -> Message:
         raise invalid(error) from None
 
 
-def invalid(error: ValidationError) -> Failure:
-    """A validation error in words: which field, what is wrong; never the value."""
-    problems = [
-        {"field": ".".join(str(part) for part in e["loc"]) or "body", "problem": e["msg"]}
-        for e in error.errors(include_url=False, include_input=False, include_context=False)
-    ]
-    told = "; ".join(f"{p['field']}: {p['problem']}" for p in problems[:3])
-    return Failure("invalid", f"the body does not fit: {told}", problems=problems[:20])
+def _key(circumstances: Call, verb: str) -> Key:
+    return circumstances.caller, verb, circumstances.request_id
 
 
-def _error_body(failure: Failure, circumstances: Call | None, headers: dict[str, str]) -> bytes:
-    headers[call.ERROR] = f"{failure.code}: {failure.message}"[:300]
-    headers[call.ERROR_CODE] = str(failure.status)
-    return json.dumps(failure.document(circumstances.correlation_id if circumstances else ""), default=str).encode()
+def _asks_stream(msg: Msg) -> bool:
+    return (msg.headers or call.NO_HEADERS).get(call.STREAM) == "1"
+
+
+def _streamed(msg: Msg, handler: Handler) -> bool:
+    """Whether the answer goes out in pieces: they are asked for, and there is somewhere to send them."""
+    return handler.streams and bool(msg.reply) and _asks_stream(msg)

@@ -108,7 +108,8 @@ class Retry:
             log.warning("try %d of %s failed: %r", past.tries, _name(msg), error)
             self._pull.say(msg, NAK, delay_s=self._ladder[past.tries - 1])
             return False
-        log.error("%s is dead: %s", _name(msg), past.reason, exc_info=error)
+        surprise = error if past.reason == "failed" else None  # what an invalid one has in it is for the dead letter only
+        log.error("%s is dead: %s: %s", _name(msg), past.reason, past.detail, exc_info=surprise)
         return await self._bury(msg, past)
 
     async def _bury(self, msg: Msg, past: _Past) -> bool:

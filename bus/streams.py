@@ -231,6 +231,17 @@ async def backlog(api: Api, stream: str, name: str) -> Backlog:
     return Backlog(int(info["num_pending"]), int(info["num_ack_pending"]))
 
 
+async def backlogs(api: Api, stream: str) -> dict[str, Backlog]:
+    """What waits now for each consumer of the stream, by name; the server tells of 256 at a time."""
+    found: dict[str, Backlog] = {}
+    while True:
+        page = await _call(api, f"$JS.API.CONSUMER.LIST.{stream}", {"offset": len(found)})
+        consumers = page.get("consumers") or ()
+        found |= {one["name"]: Backlog(int(one["num_pending"]), int(one["num_ack_pending"])) for one in consumers}
+        if not consumers or len(found) >= int(page["total"]):
+            return found
+
+
 async def pending(api: Api, stream: str, name: str) -> int:
     """`num_pending` + `num_ack_pending`: everything that the consumer's owner must be awake for."""
     return sum(await backlog(api, stream, name))

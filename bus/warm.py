@@ -48,7 +48,7 @@ async def _hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     writer.close()
 
 
-def warm_up(settings: Settings) -> None:
-    """In a process without a loop. A dry run that fails costs a slower wake, nothing else."""
+async def warm_up(settings: Settings) -> None:
+    """A dry run that fails costs a slower wake, nothing else."""
     with contextlib.suppress(Failure, OSError, TimeoutError):
-        asyncio.run(warm(settings))
+        await warm(settings)

@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bus.users import inbox_prefix
+from bus.refusal import refusal
+from bus.users import answerable, inbox_prefix
 from schemas.errors import Failure
 
 
@@ -69,28 +70,18 @@ CONNECT_S = 5
 LINE_BYTES_MOST = 4_000
 """The server closes a connection for good over a control line of 4 KB: subject, reply and sizes."""
 
+VERSION_CHARS = len("NATS/1.0")
+"""What a head begins with."""
+
 _UNSAFE = str.maketrans({"\r": " ", "\n": " "})
 
 
-class _Straight:
-    """Stands where nats-py keeps a subscription's queue: what is put is handed over at once."""
+class _Straight(Subscription):
+    """A subscription that keeps no queue: what comes is handed over at once."""
 
-    def __init__(self, heard: Heard, subscription: Subscription) -> None:
-        self._heard = heard
-        self._subscription = subscription
-
-    def put_nowait(self, msg: Msg) -> None:
-        self._subscription._pending_size = 0
-        try:
-            self._heard(msg)
-        except Exception:
-            log.exception("the handler of %s raised", msg.subject)
-
-    def qsize(self) -> int:
-        return 0
-
-    def empty(self) -> bool:
-        return True
+    def __init__(self, wire: Wire, sid: int, subject: str, queue: str, heard: Heard) -> None:
+        super().__init__(wire, sid, subject, queue=queue)
+        self.heard = heard
 
 
 class Wire(Client):
@@ -109,10 +100,9 @@ class Wire(Client):
         self.strays = 0
         """Messages to our inbox that nothing waits for any more: late answers, and second ones."""
         self.unreadable = 0
-        """Messages whose subject or headers are no UTF-8, or no headers at all."""
+        """Messages whose subject is no UTF-8."""
         self.denied = 0
         """Publishes and subscriptions that the server refused: always a fault of ours."""
-        self.on_denied: list[Callable[[str], None]] = []
         self._opened = False
 
     async def open(
@@ -178,17 +168,18 @@ class Wire(Client):
             raise Failure("unavailable", "there is no connection to the NATS server just now")
         self._pending.append(command)
         self._pending_data_size += len(command)
-        self.stats["out_msgs"] += 1
-        self.stats["out_bytes"] += len(data)
         if ready and self._flush_queue is not None and self._flush_queue.empty():
             self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
+
+    @property
+    def unsent(self) -> int:
+        """Messages that the server has not taken yet, at least."""
+        return len(self._pending)
 
     async def hear(self, subject: str, heard: Heard, *, queue: str = "") -> Subscription:
         """Subscribe; `heard` is called for each message in wire order and must not block."""
         self._sid += 1
-        subscription = Subscription(self, self._sid, subject, queue=queue, pending_bytes_limit=0)
-        subscription._pending_queue = _Straight(heard, subscription)  # type: ignore[assignment]  # what it uses of a queue
-        self._subs[self._sid] = subscription
+        subscription = self._subs[self._sid] = _Straight(self, self._sid, subject, queue, heard)
         if self.is_connected:  # while reconnecting nats-py sends it with the others
             await self._send_subscribe(subscription)
         return subscription
@@ -232,7 +223,8 @@ class Wire(Client):
         try:
             if self.is_connected:
                 self.send(f"{self.inbox}.{token}")
-            await asyncio.wait_for(done, timeout)
+            async with asyncio.timeout(timeout):
+                await done
         except TimeoutError:
             raise Failure("timeout", f"no echo from the NATS server in {timeout:g} s") from None
         finally:
@@ -269,12 +261,29 @@ class Wire(Client):
             barrier.set_result(None)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        """A message that cannot be read is counted and left out; nats-py would stop reading, and be deaf for 15 s."""
+        """Hand a message over. One whose subject cannot be read is counted and left out; nats-py would stop reading for 15 s."""
+        subscription = self._subs.get(sid)
+        if not isinstance(subscription, _Straight):
+            return  # we have left
         try:
-            await super()._process_msg(sid, subject, reply, data, headers)
-        except (ValueError, LookupError) as error:
+            msg = Msg(self, subject.decode(), reply.decode(), data, _headers_of(headers), None, False, sid)
+        except UnicodeDecodeError as error:
             self.unreadable += 1
             log.warning("a message on %r cannot be read: %s", subject[:100], error)
+            if subscription.queue:  # a request: whoever asks is answered
+                self._refuse(reply)
+            return
+        try:
+            subscription.heard(msg)
+        except Exception:
+            log.exception("the handler of %s raised", msg.subject)
+
+    def _refuse(self, reply: bytes) -> None:
+        headers, body = refusal(Failure("invalid", "the subject of this request is no UTF-8"))
+        try:
+            self.send(answerable(reply.decode(errors="replace")), body, headers=headers)
+        except Failure as failure:
+            log.debug("it could not be told: %s", failure)
 
     async def _told_error(self, error: Exception) -> None:
         if not self._opened and "authorization" in str(error).lower():
@@ -282,8 +291,6 @@ class Wire(Client):
         if "permissions violation" in str(error).lower():
             self.denied += 1
             log.error("refused by the server's permissions: %s", error)
-            for told in self.on_denied:
-                told(str(error))
         else:
             log.info("connection: %r", error)
 
@@ -307,8 +314,26 @@ class Wire(Client):
 
 
 def _head(headers: Mapping[str, str]) -> bytes:
-    lines = "".join(f"{k}: {v.translate(_UNSAFE)}\r\n" for k, v in headers.items())
-    return f"NATS/1.0\r\n{lines}\r\n".encode()
+    lines = "\r\n".join([f"{name}: {value}" for name, value in headers.items()])
+    if lines.count("\n") != len(headers) - 1 or lines.count("\r") != len(headers) - 1:  # a value that would say more than itself
+        lines = "\r\n".join([f"{name}: {value.translate(_UNSAFE)}" for name, value in headers.items()])
+    return f"NATS/1.0\r\n{lines}\r\n\r\n".encode()
+
+
+def _headers_of(raw: bytes) -> dict[str, str] | None:
+    """The header lines, and the status that the server may have put into the first one; what is no header is left out."""
+    if not raw:
+        return None
+    first, *lines = raw.decode(errors="replace").split("\r\n")
+    found: dict[str, str] = {}
+    if len(first) > VERSION_CHARS:
+        status, _, description = first[VERSION_CHARS:].strip().partition(" ")
+        found = {"Status": status, "Description": description} if status.isdigit() else {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if colon and name.isascii() and name and " " not in name:
+            found[name] = value.strip()
+    return found or None
 
 
 def _publication(subject: str, reply: str, data: bytes, head: bytes) -> bytes:
@@ -319,6 +344,8 @@ def _publication(subject: str, reply: str, data: bytes, head: bytes) -> bytes:
 
 
 def status_of(msg: Msg) -> str:
-    """The server's inline status, `503` for "no responders"; empty on an ordinary message."""
+    """The server's inline status, `503` for "no responders"; empty on an ordinary message, and on a stored one: its headers
+    are somebody's.
+    """
     headers: dict[str, Any] | None = msg.headers
-    return str(headers.get("Status", "")) if headers and not msg.data else ""
+    return str(headers.get("Status", "")) if headers and not msg.data and "Nats-Sequence" not in headers else ""

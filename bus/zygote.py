@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bus import chaos
+from bus.actor import Actor
 from bus.examine import examine, faulty
 from bus.instance import BROKEN, Start, live
 from bus.loading import TREE, load_actor
@@ -152,6 +154,7 @@ class Zygote:
             self._say({"op": "exited", "run": start["run"], "pid": 0, "code": BROKEN})
             return
         self.children[pid] = start
+        chaos.point("zygote.started")
         self._say({"op": "started", "run": start["run"], "pid": pid})
 
     def _named(self, line: bytes) -> int:
@@ -175,16 +178,7 @@ class Zygote:
         def wait_for_a_name() -> int:
             for name in self.preload:
                 load_actor(name, self.roots, self.settings)
-            warm_up(self.settings)
-            os.close(ready)
-            line = b""
-            while not line.endswith(b"\n"):
-                data = os.read(read, LINE_BYTES)
-                if not data:
-                    return 0
-                line += data
-            os.close(read)
-            return self._be(json.loads(line))
+            return asyncio.run(self._parked(read, ready))
 
         try:
             pid = self._fork(wait_for_a_name, keep={read, ready})
@@ -192,6 +186,18 @@ class Zygote:
             os.close(read)
             os.close(ready)
         return pid, write
+
+    async def _parked(self, read: int, ready: int) -> int:
+        """Have everything ready but the name, which comes as a line; then live."""
+        await warm_up(self.settings)
+        gc.freeze()
+        os.close(ready)
+        line = await _line_of(read)
+        os.close(read)
+        if not line:
+            return 0  # dismissed
+        start = json.loads(line)
+        return await live(self._become(start), Start(**start), self.url, self.settings)
 
     def _forget_warming(self) -> None:
         """The spare has closed its end, because it is ready or because it is gone, which `_reap` will see."""
@@ -207,11 +213,14 @@ class Zygote:
 
     def _be(self, start: dict[str, Any]) -> int:
         """In the child: become the instance and live."""
+        actor = self._become(start)
+        return asyncio.run(live(actor, Start(**start), self.url, self.settings))
+
+    def _become(self, start: dict[str, Any]) -> Actor:
         write_output_to(self.settings.home / "logs" / f"{start['actor']}.log")
         if self.plain:
             _execute(start, self.url, self.settings)
-        actor = load_actor(start["actor"], self.roots, self.settings)
-        return asyncio.run(live(actor, Start(**start), self.url, self.settings))
+        return load_actor(start["actor"], self.roots, self.settings)
 
     def _fork_card(self, name: str) -> None:
         """Import the actor in a throw-away child, which sends its card. One that is on it already is late: it is ended."""
@@ -290,6 +299,26 @@ def _execute(start: dict[str, Any], url: str, settings: Settings) -> None:
     told = {"VX11_HOME": str(settings.home), "VX11_NATS_URL": url, "PYTHONPATH": str(TREE), "PYTHONUTF8": "1"}
     argv = [sys.executable, "-m", "actors", start["actor"]]
     os.execve(sys.executable, argv, {**settings.variables, **told})  # noqa: S606 - our own module, no shell
+
+
+async def _line_of(fd: int) -> bytes:
+    """Up to its end; empty when the other side closes before."""
+    loop = asyncio.get_running_loop()
+    line = bytearray()
+    done = loop.create_future()
+
+    def readable() -> None:
+        data = os.read(fd, LINE_BYTES)
+        line.extend(data)
+        if (not data or data.endswith(b"\n")) and not done.done():
+            done.set_result(None)
+
+    loop.add_reader(fd, readable)
+    try:
+        await done
+    finally:
+        loop.remove_reader(fd)
+    return bytes(line) if line.endswith(b"\n") else b""
 
 
 def _kill(pid: int) -> None:

@@ -1,13 +1,12 @@
-"""Moments as they are written everywhere: RFC 3339, UTC, milliseconds."""
+"""Moments as they are written, and read."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
+from bus.moment import rfc3339
 
-def rfc3339(seconds: float) -> str:
-    """Seconds since the epoch as `2026-01-02T03:04:05.678Z`."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+__all__ = ["epoch", "rfc3339"]
 
 
 def epoch(text: str) -> float:

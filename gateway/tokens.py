@@ -45,7 +45,8 @@ class Token:
 
 
 def digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Of any text: what came in a header and was no UTF-8 has surrogates in it."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def id_of(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, JsonValue
 
 from schemas.card import Card
 from schemas.message import Event, Message, Nothing, Request
@@ -151,8 +151,17 @@ class WindowOpened(Message):
     woken: list[Moved]
 
 
+TTL_BY_MODE: dict[str, JsonValue] = {
+    "if": {"properties": {"mode": {"const": "hold"}}, "required": ["mode"]},
+    "then": {"properties": {"ttl_sec": {"type": "null"}}},
+    "else": {"properties": {"ttl_sec": {"type": "number"}}, "required": ["ttl_sec"]},
+}
+
+
 class OpenWindow(Request[WindowOpened]):
     """Wake `services` and keep them awake for `ttl_sec` seconds (mode `ttl`) or until closed (mode `hold`)."""
+
+    model_config = ConfigDict(json_schema_extra=TTL_BY_MODE)
 
     subject: ClassVar = "vx11.madre.open_window"
     scope: ClassVar = "power"

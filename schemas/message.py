@@ -22,7 +22,7 @@ Secret = Annotated[str, Field(json_schema_extra={"secret": True}, repr=False)]
 class Message(BaseModel):
     """An immutable value that travels as one JSON document; unknown fields are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)  # JSON has neither
 
 
 ReplyT = TypeVar("ReplyT", bound=Message)

@@ -9,6 +9,8 @@ from pydantic import Field
 from schemas.message import Message, Nothing, Request, Streamed
 
 MESSAGE_MAX_CHARS = 4_000
+OFFSET_MAX = 1_000_000
+"""No list is that long, and every store can count to it."""
 
 
 class ChatChunk(Message):
@@ -83,7 +85,7 @@ class ListSessions(Request[SessionList]):
     scope: ClassVar = "chat"
 
     limit: int = Field(default=50, ge=1, le=500)
-    offset: int = Field(default=0, ge=0)
+    offset: int = Field(default=0, ge=0, le=OFFSET_MAX)
 
 
 class GetSession(Request[Session]):

@@ -24,7 +24,7 @@ os.environ["VX11_TEST_RUN"] = RUN
 hypothesis.settings.register_profile("vx11", deadline=None, print_blob=True)  # a busy machine is no counterexample
 hypothesis.settings.load_profile("vx11")
 
-SLOW_FOLDERS = ("e2e", "tour", "torture")
+SLOW_FOLDERS = ("e2e", "tour", "torture", "faults", "fuzz", "bench")
 """Their tests come last: what fails should fail soon."""
 LEAVE_S = 2.0
 """For what was told to stop at the end of the last test."""

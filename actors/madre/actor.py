@@ -66,7 +66,7 @@ async def get_actor(request: GetActor, control: Control) -> ActorDetail:
     driven = control.driven(request.name)
     if driven.card is None:
         raise Failure("not_found", f"no host has registered {request.name}")
-    return ActorDetail(status=control.status(driven), card=driven.card)
+    return ActorDetail(status=control.status(driven), card=driven.card.whole())
 
 
 @actor.handles

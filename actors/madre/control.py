@@ -10,13 +10,13 @@ import time
 from typing import Any
 
 from actors.madre.driven import Driven
-from actors.madre.machine import Machine
+from actors.madre.kept import KeptCard
+from actors.madre.machine import FULL, NO_ROOM, Machine
 from actors.madre.policy import KeepAwake, OpenedWindow, Policy, rfc3339
-from bus import streams
+from actors.madre.waiting import Waiting
 from bus.bucket import Bucket
 from bus.client import Bus
-from bus.wire import Msg
-from schemas.card import Card, Heard
+from schemas.card import Card
 from schemas.errors import Failure
 from schemas.madre import ActorList, ActorStatus, Explanation, Moved, PolicyState, Transition, Window
 from schemas.message import RESERVED
@@ -44,13 +44,11 @@ class Control:
     def __init__(self, bus: Bus, machine: Machine, policy: Policy, store: Bucket) -> None:
         self.machine = machine
         self.policy = policy
-        self._bus = bus
         self._store = store
-        self._heard: set[str] = set()
+        self._waiting = Waiting(bus, machine, policy)
         self._alarm = asyncio.Event()
         machine.on_idle = self._idle
         machine.on_transition = self._changed
-        self._awaited: dict[str, list[Heard]] = {}
         self._begun = time.monotonic()
 
     def driven(self, name: str) -> Driven:
@@ -73,69 +71,34 @@ class Control:
             raise Failure("conflict", f"{card.name} is a name of the platform's own; give the actor another one")
         driven = await self.machine.add(card.name)
         changed = driven.card is not None and driven.card.card_version != card.card_version
-        driven.card = driven.stand_in.card = card
+        driven.card = driven.stand_in.card = KeptCard.of(card)
         driven.hosts.add(host)
         self.machine.ask_host(driven)
         self.machine.note(driven, gate=self.policy.gate(card.name), idle_after=card.idle_after)
-        await self._subscribe_durables(card)
+        idle = not self._waiting
+        await self._waiting.register(card)
+        if idle and self._waiting:
+            self._alarm.set()  # the first of all durable handlers starts the looking
         power = driven.power
         outdated = driven.card_version not in ("", card.card_version)
         if power.state == "active" and (changed or outdated) and not card.error:
             self.machine.sleep(driven, "its code has changed", recall=False)
         self._keep_awake(driven)
 
-    async def _subscribe_durables(self, card: Card) -> None:
-        """Make the consumers of its durable handlers, notice their events at once, and look at what waits already."""
-        durables = [heard for heard in card.events if heard.durable]
-        by_name: dict[str, list[str]] = {}
-        for heard in durables:
-            by_name.setdefault(heard.durable, []).append(heard.subject)
-        for name, subjects in by_name.items():
-            await streams.ensure_consumer(self._bus.api, streams.EVENTS, name, subjects)
-        self._awaited[card.name] = durables
-        self._alarm.set()  # the first of all durable handlers starts the looking
-        for subject in {heard.subject for heard in durables} - self._heard:
-            self._heard.add(subject)
-            await self._bus.listen(subject, self._heard_event)
-        if durables:
-            await self._look_at_events(card.name)
-
-    def _heard_event(self, msg: Msg) -> None:
-        for name, durables in self._awaited.items():
-            if any(heard.subject == msg.subject for heard in durables):
-                self._wake_for_events(name, f"the event {msg.subject}")
-
-    def _wake_for_events(self, name: str, reason: str) -> None:
-        driven = self.machine.driven.get(name)
-        if driven and driven.power.state in ("dormant", "draining") and self.policy.allowed(name, time.time()):
-            self.machine.wake(driven, reason)
-
-    async def _look_at_events(self, name: str) -> None:
-        for durable in {heard.durable for heard in self._awaited.get(name, ())}:
-            try:
-                waiting = await streams.pending(self._bus.api, streams.EVENTS, durable)
-            except Failure as failure:
-                log.warning("looking at %s: %s", durable, failure)
-                continue
-            if waiting:
-                self._wake_for_events(name, f"{waiting} events wait")
-
     async def watch(self) -> None:
         """For ever: end windows on time, look at what waits for durable handlers."""
         while True:
+            self._alarm.clear()
             now = time.time()
             for window in self.policy.expired(now):
                 await self._forget(f"window.{window.window_id}")
                 for name in window.services:
                     if (driven := self.machine.driven.get(name)) and not self.policy.kept_awake(name, now):
                         self.machine.sleep(driven, "its window has ended")
-            for name, durables in list(self._awaited.items()):
-                if durables:
-                    await self._look_at_events(name)
+            await self._waiting.look()
             end = self.policy.next_end()
-            look = EVENTS_LOOK_S if any(self._awaited.values()) else None
+            look = EVENTS_LOOK_S if self._waiting else None
             waits = [t for t in (look, None if end is None else max(0.0, end - time.time())) if t is not None]
-            self._alarm.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(waits) if waits else None):
                     await self._alarm.wait()
@@ -164,6 +127,12 @@ class Control:
         """Who has crashed is not left asleep; who was put to sleep by an operator is."""
         if driven.power.crashes:
             self._keep_awake(driven)
+            if driven.power.state == "dormant" and self._waiting:
+                self._look_soon()  # for what it had in hand, and what has come since
+
+    def _look_soon(self) -> None:
+        self._waiting.soon()
+        self._alarm.set()
 
     # -- commands ----------------------------------------------------------------------------------------------------
 
@@ -214,6 +183,8 @@ class Control:
     async def _until(self, driven: Driven, states: tuple[str, ...]) -> str:
         end = time.monotonic() + MOVE_S
         while driven.power.state not in states or driven.storing:
+            if self.machine.full(driven):
+                raise Failure(FULL, NO_ROOM)
             left = end - time.monotonic()
             if left <= 0:
                 raise Failure("timeout", f"{driven.name} is {driven.power.state} after {MOVE_S:g} s: {driven.power.reason}")
@@ -224,13 +195,14 @@ class Control:
 
     async def set_gate(self, name: str, gate: Gate) -> ActorStatus:
         driven = self.driven(name)
-        self.policy.set_gate(name, gate)
+        self.policy.refuse_pinned(name, gate)
         await self._store.put(f"gate.{name}", {"gate": gate})
+        self.policy.set_gate(name, gate)
         self.machine.note(driven, gate=gate)
         if gate == "closed":
             self.machine.sleep(driven, "its gate was closed")
         else:
-            self._alarm.set()  # for the events that have waited before the gate
+            self._look_soon()  # for the events that have waited before the gate
         return self.status(driven)
 
     async def open_window(self, services: list[str], ttl_sec: float | None, reason: str) -> tuple[Window, list[Moved]]:
@@ -253,7 +225,7 @@ class Control:
         if window_id is None and len(windows) != 1:
             told = ", ".join(sorted(windows)) or "none"
             raise Failure("not_found" if not windows else "conflict", f"say which window; open are: {told}")
-        window = windows.pop(window_id or next(iter(windows)), None)
+        window = windows.pop(next(iter(windows)) if window_id is None else window_id, None)
         if window is None:
             raise Failure("not_found", f"there is no open window {window_id!r}; open are: {', '.join(sorted(windows)) or 'none'}")
         await self._forget(f"window.{window.window_id}")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 from actors.madre.effects import Effect, Held
+from actors.madre.kept import KeptCard
 from actors.madre.power import Power
 from actors.madre.standin import StandIn
+from bus import call
 from bus.client import Bus
 from bus.recorder import Recorder
-from schemas.card import Card
 from schemas.power import ActorRecord
 
 TRANSITIONS_KEPT = 20
@@ -34,20 +36,34 @@ class Driven:
         self.name = name
         self.power = Power(name)
         self.record = ActorRecord(actor=name)
-        self.card: Card | None = None
+        self.card: KeptCard | None = None
         self.hosts: set[str] = set()
         self.transitions: deque[tuple[str, str, str]] = deque(maxlen=TRANSITIONS_KEPT)
-        self.changed = asyncio.Event()
+        self._changed: asyncio.Event | None = None
         self.stand_in = StandIn(bus, name, partial(knock, self), lambda: self.power.state)
         self.waiting: deque[Move] = deque()
         self.storing = False
-        self.trouble = ""
-        """Why the record could not be written or read the last time that it was tried."""
         self.since = ""
         self.shown = ""
         self.notes: dict[str, object] = {}
         """What the record tells besides the machine's state: the gate, and the idle time of the card."""
-        self.recorder = Recorder(bus.wire, name, "madre")
+        self._wire = bus.wire
+        self.asked_with: Mapping[str, str] = {}
+        """Headers of what last asked for a wake without being a request to the actor itself."""
+        self.cause: tuple[str, Mapping[str, str]] = ("", {})
+        """The last activation, and the conversation that it belongs to."""
+
+    @cached_property
+    def recorder(self) -> Recorder:
+        """Of the answers that madre gives in the actor's place."""
+        return Recorder(self._wire, self.name, "madre")
+
+    def conversation(self, id_: str) -> Mapping[str, str]:
+        """That of the activation `id_`: of the request that has waited longest, else of whatever asked for the wake."""
+        if self.cause[0] != id_:
+            held = next(iter(self.power.held), None)
+            self.cause, self.asked_with = (id_, call.conversation(held.headers if held else self.asked_with)), {}
+        return self.cause[1]
 
     @property
     def card_version(self) -> str:
@@ -88,7 +104,18 @@ class Driven:
             self.waiting.remove(move)
         return [move.held for move in late if move.held]
 
+    @property
+    def changed(self) -> asyncio.Event:
+        """Set at the next change; made when somebody waits for it."""
+        self._changed = self._changed or asyncio.Event()
+        return self._changed
+
+    def taken_out(self) -> list[Held]:
+        """Every request that waits for the record or for the wake that needs it."""
+        return [*self.power.held.take_all(), *self.overdue(math.inf)]
+
     def stirred(self) -> None:
         """Wake those who wait for a state."""
-        self.changed.set()
-        self.changed = asyncio.Event()
+        if self._changed:
+            self._changed.set()
+            self._changed = None

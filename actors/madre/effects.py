@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -12,8 +13,9 @@ from schemas.power import ActorRecord
 class Held:
     """A request in madre's hands: held for a sleeper, or forwarded and not yet acknowledged.
 
-    Times are seconds since the epoch. `kills`: instances that died with it. `nested`: it comes, through others, from
-    the actor that it is addressed to.
+    Times are seconds since the epoch. `expires`: when madre answers in the actor's place; after `deadline` nobody waits
+    any more. `kills`: instances that died with it. `nested`: it comes, through others, from the actor that it is
+    addressed to.
     """
 
     verb: str
@@ -29,6 +31,7 @@ class Held:
     kills: int = 0
     sent_at: float = 0.0
     n: int = 0
+    deadline: float = math.inf
 
     @property
     def size(self) -> int:
@@ -128,6 +131,8 @@ class Tell:
     fact: str
     reason: str
     retry_after: float = 0.0
+    held: Held | None = field(default=None, compare=False)
+    """The request that has caused it."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,12 +15,12 @@ from actors.madre import effects as do
 from actors.madre.driven import Driven, Move
 from actors.madre.effects import Beat, Effect, Held
 from actors.madre.hold import HELD_MOST
+from actors.madre.store import Store
 from actors.madre.voice import Voice
-from bus import call
+from bus import call, chaos
 from bus.client import Bus
 from bus.records import Records
 from bus.wire import Msg
-from schemas.errors import Failure
 from schemas.madre import MadreStarted
 from schemas.power import ActorRecord
 
@@ -31,7 +31,8 @@ SWEEP_S = 0.05
 LATE_S = 1.0
 DEAF_S = 3.0
 """Her own heartbeat, every 2 s, has not come back: nobody's silence counts."""
-STORE_AGAIN_S = 0.05
+FULL = "storage_full"
+NO_ROOM = "the store has no room for its record: nobody can be woken, and nothing be waited for"
 LEAVE_S = 5.0
 """Without a server nothing is routed to anybody."""
 
@@ -49,7 +50,7 @@ class Machine:
         self.stepped_down = asyncio.Event()
         self.on_idle: Callable[[Driven], None] = lambda _: None
         self.on_transition: Callable[[Driven], None] = lambda _: None
-        self._records = records
+        self._kept = Store(records)
         self._allowed = allowed
         self._noisy: dict[str, Driven] = {}
         self._ends: dict[str, tuple[str, float]] = {}
@@ -84,12 +85,12 @@ class Machine:
         driven = self.driven[name] = Driven(self.bus, name, self.knock)
         driven.storing = True
         while True:
-            record, revision = await self._read(name)
+            record, revision = await self._kept.read(name)
             if record and record.epoch > self.epoch:
                 self._step_down(record.epoch)
                 return driven
             raised = (record or ActorRecord(actor=name, since=_now(), reason="asleep")).model_copy(update={"epoch": self.epoch})
-            done = await self._swap(raised, revision)
+            done = await self._kept.swap(raised, revision)
             if done is not None:
                 break
         driven.record = raised
@@ -107,7 +108,10 @@ class Machine:
             return self.voice.answer(driven, do.Answer(held, "busy", busy, 1.0))
         return self._move(driven, lambda: driven.power.knock(held, time.time(), allowed=allowed), held)
 
-    def wake(self, driven: Driven, reason: str) -> None:
+    def wake(self, driven: Driven, reason: str, headers: Mapping[str, str] | None = None) -> None:
+        """`headers`: of the message that has caused it, if it is not the one that is being handled."""
+        inside = call.current.get()
+        driven.asked_with = headers or (inside.headers() if inside else {})
         self._move(driven, lambda: driven.power.wake(time.time(), reason))
 
     def sleep(self, driven: Driven, reason: str, *, recall: bool = True) -> None:
@@ -127,6 +131,7 @@ class Machine:
     def _heard_ack(self, msg: Msg) -> None:
         name, _, number = msg.data.decode().partition(" ")
         if driven := self.driven.get(name):
+            chaos.point("madre.acknowledged")
             self._move(driven, lambda: driven.power.acked(int(number), time.time()))
 
     def _heard_active(self, msg: Msg) -> None:
@@ -141,6 +146,7 @@ class Machine:
                 told["id"], told["run"], time.time(), revision=told["revision"], epoch=told["epoch"], stay=told["stay"]
             )
             if done:
+                chaos.point("madre.active")
                 power.host, power.pid, power.born = told["host"], told["pid"], told["born"]
             return done
 
@@ -149,6 +155,7 @@ class Machine:
     def _heard_slept(self, msg: Msg) -> None:
         told = json.loads(msg.data)
         if driven := self.driven.get(told["actor"]):
+            chaos.point("madre.slept")
             self._note_end(driven, told["run"], told.get("left", 0.0))
             self._move(driven, lambda: driven.power.slept(told["run"], time.time()))
 
@@ -210,12 +217,18 @@ class Machine:
             self._move(driven, lambda: driven.power.late(time.time()))
         if not driven.storing:
             return self._move(driven, lambda: driven.power.tick(time.time()))
-        told = f"the record of {driven.name} cannot be written or read just now"
-        code = "storage_full" if driven.trouble == "storage_full" else "unavailable"
-        late_ones: list[Effect] = [do.Answer(held, code, told, 1.0) for held in driven.overdue(now)]
-        for answer in driven.power.expire(now) + late_ones:
+        if self.full(driven):
+            refused: list[Effect] = [do.Answer(held, FULL, NO_ROOM, 1.0) for held in driven.taken_out()]
+        else:
+            told = f"the record of {driven.name} cannot be written or read just now"
+            refused = [do.Answer(held, "unavailable", told, 1.0) for held in driven.overdue(now)]
+        for answer in driven.power.expire(now) + refused:
             self._perform(driven, answer)
         return None
+
+    def full(self, driven: Driven) -> bool:
+        """The store refuses its record for want of room."""
+        return self._kept.trouble.get(driven.name) == FULL
 
     def _suspect(self) -> None:
         """Is somebody else madre now?"""
@@ -224,7 +237,7 @@ class Machine:
 
     async def _check_epoch(self) -> None:
         """She reads her own record, which a successor would have raised."""
-        record, _ = await self._read("madre")
+        record, _ = await self._kept.read("madre")
         if record and record.epoch > self.epoch:
             self._step_down(record.epoch)
 
@@ -261,8 +274,10 @@ class Machine:
             case do.Close(generation):
                 driven.stand_in.close(lambda: self._move(driven, lambda: driven.power.proven(generation, time.time())))
             case do.Activate():
+                chaos.point("madre.activating")
                 self.voice.activate(driven, effect)
             case do.Order():
+                chaos.point("madre.ordering")
                 self.voice.order(driven, effect)
             case do.Swap():
                 driven.storing = True
@@ -280,6 +295,7 @@ class Machine:
                 self._step_down(epoch)
 
     def _forward(self, driven: Driven, effect: do.Forward) -> None:
+        chaos.point("madre.forwarding")
         if not self.voice.forward(driven, effect):  # it has been answered
             self._move(driven, lambda: driven.power.acked(effect.held.n, time.time()))
 
@@ -287,9 +303,11 @@ class Machine:
         power = driven.power
         vacated = {"vacated": self._end_of(driven)} if swap.purpose == "release" else {}
         written = driven.written({**swap.changes, **vacated})
-        revision = await self._swap(written, power.revision)
+        revision = await self._kept.swap(written, power.revision)
         if revision is not None:
             driven.record = written
+            if swap.purpose == "release":
+                chaos.point("madre.released")
         self._resume(driven, lambda: power.swapped(swap.purpose, revision, time.time()))
 
     def _note_end(self, driven: Driven, run: str, at: float) -> None:
@@ -303,9 +321,11 @@ class Machine:
         return at if run and run == driven.power.run else time.time()
 
     async def _look(self, driven: Driven) -> None:
-        record, revision = await self._read(driven.name)
+        record, revision = await self._kept.read(driven.name)
         if record:
             driven.record = record
+            if record.owner:
+                chaos.point("madre.claim_read")
         self._resume(driven, lambda: driven.power.read(record, revision, time.time()))
 
     def _resume(self, driven: Driven, move: Callable[[], list[Effect]]) -> None:
@@ -316,33 +336,6 @@ class Machine:
             self._do(driven, driven.waiting.popleft().make())
         driven.stirred()
 
-    async def _swap(self, record: ActorRecord, revision: int) -> int | None:
-        """Compare-and-set whose outcome is known in the end: an unknown one is read, however long that takes."""
-        while True:
-            try:
-                return await self._records.swap(record, revision)
-            except Failure as failure:
-                self._troubled(record.actor, failure)
-            await asyncio.sleep(STORE_AGAIN_S)
-            found, current = await self._read(record.actor)
-            if found == record:
-                return current
-            if current != revision:
-                return None
-
-    async def _read(self, name: str) -> tuple[ActorRecord | None, int]:
-        while True:
-            try:
-                return await self._records.get(name)
-            except Failure as failure:
-                self._troubled(name, failure)
-                await asyncio.sleep(STORE_AGAIN_S)
-
-    def _troubled(self, name: str, failure: Failure) -> None:
-        log.warning("the record of %s: %s", name, failure)
-        if driven := self.driven.get(name):
-            driven.trouble = failure.code
-
     def _step_down(self, epoch: int) -> None:
         if not self.stepped_down.is_set():
             log.error("another madre has taken over (epoch %d, mine is %d)", epoch, self.epoch)
@@ -350,11 +343,15 @@ class Machine:
 
     async def give_back(self, *, successor: bool) -> None:
         """Leave every queue group, then send what is held to whoever is in it now (8), or say that nobody is."""
+        leaving = [driven.stand_in.leave() for driven in self.driven.values()]
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                outcomes = await asyncio.gather(*leaving, return_exceptions=True)
+        except TimeoutError as late:
+            outcomes = [late]
+        if failures := [outcome for outcome in outcomes if outcome is not None]:
+            log.warning("leaving: %r", failures[0])
         for driven in self.driven.values():
-            try:
-                await asyncio.wait_for(driven.stand_in.leave(), LEAVE_S)
-            except (TimeoutError, Failure) as failure:
-                log.warning("leaving %s: %r", driven.name, failure)
             for held in driven.hand:
                 if not successor and not held.sent_at:
                     self.voice.answer(driven, do.Answer(held, "unavailable", "madre stops; ask again", 1.0))

@@ -20,7 +20,7 @@ from actors.madre.operations import Operations
 from actors.madre.policy import Policy
 from actors.madre.sleepers import Sleepers
 from actors.madre.upkeep import Upkeep
-from bus import streams
+from bus import chaos, streams
 from bus.bucket import Bucket
 from bus.cards import card_of
 from bus.client import Bus
@@ -44,10 +44,13 @@ BEAT_S = 2.0
 CUT_OFF = 1
 STEPPED_DOWN = 3
 """Exit code: another madre has taken over."""
+CARD = card_of(actor)
+"""Made with the import, before the process is forked: schemas made later are memory of its own."""
 
 
 def run(settings: Settings, url: str) -> int:
     """The process; returns its exit code."""
+    chaos.arm(settings)
     return asyncio.run(_main(settings, url))
 
 
@@ -135,11 +138,10 @@ class Madre:
         given = {Bus: self._bus, Control: self.control, Assistant: assistant, Upkeep: Upkeep(self._bus)}
         resources = Resources(actor, given)
         resources.check()
-        card = card_of(actor)
-        describe = DescribeReply(card=card, state="active", instance=self.run).model_dump_json().encode()
+        describe = DescribeReply(card=CARD, state="active", instance=self.run).model_dump_json().encode()
         self._responder = Responder(actor, self._bus.wire, resources, run=self.run, describe=lambda: describe)
         await self._bus.listen("vx11.madre.>", self._responder.receive, queue="madre")
-        await Discovery(self._bus.wire, lambda: card, self.run, self._responder.stats).open()
+        await Discovery(self._bus.wire, lambda: CARD, self.run, self._responder.stats).open()
         await self._bus.wire.barrier()
         self._tasks.append(asyncio.create_task(self._beat(self._responder)))
 

@@ -86,10 +86,14 @@ class Policy:
     def pinned(self, actor: str) -> bool:
         return actor.lower() in self.pins
 
-    def set_gate(self, actor: str, gate: Gate) -> None:
+    def refuse_pinned(self, actor: str, gate: Gate) -> None:
+        """Raises Failure("conflict") when the environment forbids this gate."""
         if self.pinned(actor) and gate != "closed":
             name = f"VX11_GATE_{actor.upper()}"
             raise Failure("conflict", f"{name}=closed pins this gate; unset it and start VX11 again to change it")
+
+    def set_gate(self, actor: str, gate: Gate) -> None:
+        self.refuse_pinned(actor, gate)
         self.gates[actor] = gate
 
     def allowed(self, actor: str, now: float) -> bool:

@@ -43,8 +43,7 @@ class Power:
         self.state: State = "dormant"
         self.epoch, self.revision = epoch, revision
         self.id = self.run = ""
-        self.host, self.pid, self.born = "", 0, 0.0
-        self.stay = 0
+        self.host, self.pid, self.born, self.stay = "", 0, 0.0, 0
         self.phase = ""
         """Inside draining: opening, drain, staying. Inside adopting: opening, staying, burying."""
         self.recall = True
@@ -80,6 +79,8 @@ class Power:
         held.n = self.counter
         if self.state in ("handover", "active"):
             return [self._forward(held, now)]
+        if now >= held.deadline:
+            return [do.Answer(held, "timeout", f"the deadline had passed when the request for {self.name} was received")]
         if not allowed and self.state != "adopting":
             return self._deny(held, now)
         if self.state == "failed":
@@ -95,7 +96,7 @@ class Power:
     def _deny(self, held: Held, now: float) -> list[Effect]:
         answer, told = do.Answer(held, "off_by_policy", self.reason_denied()), now - self.denied_at < DENIED_AGAIN_S
         self.denied_at = self.denied_at if told else now
-        return [answer] if told else [answer, do.Tell("denied", self.reason_denied())]
+        return [answer] if told else [answer, do.Tell("denied", self.reason_denied(), held=held)]
 
     def reason_denied(self) -> str:
         return f"{self.name} may not wake now: its gate or the policy forbids it"
@@ -139,8 +140,7 @@ class Power:
         if beat.run == self.run:
             self.beat = beat
             self.last_beat = max(now, self.last_beat)
-            if beat.answered:
-                self.crashes = 0
+            self.crashes = 0 if beat.answered else self.crashes
 
     # -- what was wanted is done -------------------------------------------------------------------------------------
 

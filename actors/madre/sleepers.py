@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import partial
 
 from actors.madre.driven import Driven
@@ -30,11 +31,17 @@ class Sleepers:
         reply = answerable(msg.reply)
         if not reply:
             return
-        for driven in self._machine.driven.values():
+        for driven in self._meant(msg.subject):
             if driven.card is None or driven.card.error or driven.power.state in AWAKE:
                 continue
             if document := self._discovery(driven).answer(msg.subject):
                 self._wire.send(reply, json.dumps(document).encode())
+
+    def _meant(self, subject: str) -> Iterable[Driven]:
+        """Those that the question may be about: one, when it names it."""
+        _, _, name = [*subject.split("."), "", ""][:3]
+        driven = self._machine.driven
+        return [driven[name]] if name in driven else () if name else driven.values()
 
     def _discovery(self, driven: Driven) -> Discovery:
         version, made = self._made.get(driven.name, ("", None))

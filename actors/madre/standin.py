@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Mapping
 
 from actors.madre.effects import Held
+from actors.madre.kept import KeptCard
 from bus import call
 from bus.client import Bus
 from bus.users import answerable
 from bus.wire import Msg, Subscription
-from schemas.card import Card, DescribeReply
+from schemas.card import DescribeReply
 from schemas.errors import Failure
 from schemas.message import VERB_NAME
 
@@ -33,7 +34,7 @@ class StandIn:
 
     def __init__(self, bus: Bus, name: str, knock: Callable[[Held], None], state: Callable[[], str]) -> None:
         self.name = name
-        self.card: Card | None = None
+        self.card: KeptCard | None = None
         self._bus = bus
         self._knock = knock
         self._state = state
@@ -84,7 +85,7 @@ class StandIn:
         verb = msg.subject.split(".", 2)[2]
         msg.reply = answerable(msg.reply)
         if verb == "describe" and self.card:
-            reply = DescribeReply(card=self.card, state=self._state())
+            reply = DescribeReply(card=self.card.whole(), state=self._state())
             headers = {call.CORRELATION: call.call_from(msg.headers).correlation_id}
             self.reply(msg.reply, reply.model_dump_json().encode(), headers)
             return
@@ -126,6 +127,7 @@ class StandIn:
             headers=headers,
             expires=deadline - MARGIN_S,
             arrived=now,
+            deadline=deadline,
             request_id=headers[call.REQUEST_ID],
             idempotent=bool(known and known.idempotent),
             again=call.AGAIN in headers,

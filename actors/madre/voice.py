@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +15,7 @@ from actors.madre.driven import Driven
 from actors.madre.effects import Held
 from bus import call
 from bus.client import Bus
-from schemas.errors import Failure
+from schemas.errors import CODES, Failure
 from schemas.power import Activate, Denied, Draining, Failed, PowerEvent
 
 log = logging.getLogger("vx11.madre.voice")
@@ -47,6 +49,7 @@ class Voice:
         return False
 
     def answer(self, driven: Driven, effect: do.Answer) -> None:
+        effect = _without_promise(effect)
         details: dict[str, Any] = {"service": driven.name}
         if effect.retry_after:
             details["retry_after"] = max(1, round(effect.retry_after))
@@ -76,7 +79,8 @@ class Voice:
             record=driven.record.model_dump(mode="json"),
             at=_now(),
         )
-        self._event(f"{Activate.subject}.{driven.name}", event.model_dump_json().encode(), effect.id)
+        cause = driven.conversation(effect.id)
+        self._event(f"{Activate.subject}.{driven.name}", event.model_dump_json().encode(), effect.id, cause)
 
     def ask_host(self, driven: Driven, effect: do.AskHost) -> None:
         asked = {
@@ -102,15 +106,16 @@ class Voice:
         if kind is Failed:
             made["retry_after"] = effect.retry_after
         event = kind(**made)
-        self._event(f"{kind.subject}.{driven.name}", event.model_dump_json().encode(), call.new_request_id())
+        cause = driven.cause[1] if kind is Failed else effect.held.headers if effect.held else {}
+        self._event(f"{kind.subject}.{driven.name}", event.model_dump_json().encode(), call.new_request_id(), cause)
 
     def bury(self, driven: Driven, held: Held) -> None:
         headers = {k: v for k, v in held.headers.items() if not k.lower().startswith("nats-")}
         headers |= {"vx11-dlq-reason": "crashed", "vx11-dlq-subject": f"vx11.{driven.name}.{held.verb}"}
         self.send(f"vx11.dlq.{driven.name}.{held.verb}", held.body, headers=headers)
 
-    def _event(self, subject: str, body: bytes, message_id: str) -> None:
-        headers = {call.CORRELATION: call.new_correlation_id(), call.CALLER: "madre", "Nats-Msg-Id": message_id}
+    def _event(self, subject: str, body: bytes, message_id: str, cause: Mapping[str, str]) -> None:
+        headers = {**call.conversation(cause), call.CALLER: "madre", "Nats-Msg-Id": message_id}
         self.send(subject, body, headers=headers)
 
     def send(self, subject: str, body: bytes, *, reply: str = "", headers: dict[str, str] | None = None) -> str:
@@ -121,6 +126,15 @@ class Voice:
             log.warning("%s: %s", subject, failure)
             return failure.code
         return ""
+
+
+def _without_promise(effect: do.Answer) -> do.Answer:
+    """A code that says "surely not executed" is true of the copy in hand, and nobody knows it of the ones before (9)."""
+    held = effect.held
+    if not (held.again or held.kills) or CODES[effect.code].executed:
+        return effect
+    told = f"an earlier copy may have been begun, and this one was not: {effect.code}: {effect.message}"
+    return replace(effect, code="timeout", message=told)
 
 
 def _now() -> str:

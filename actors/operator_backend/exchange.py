@@ -9,9 +9,10 @@ from contextlib import aclosing
 from itertools import pairwise
 
 from actors.operator_backend.conversation import Answer, Asks, Patience, Question, converse
-from actors.operator_backend.sessions import Sessions, rfc3339
+from actors.operator_backend.sessions import Sessions
 from bus import Call
 from bus.call import SCOPES
+from bus.moment import rfc3339_now
 from schemas.errors import Failure
 from schemas.operator_backend import Chat, ChatChunk, ChatReply, SessionLine
 from schemas.switch import Turn
@@ -53,7 +54,7 @@ class Exchange:
 
     async def _remembered(self, session_id: str, message: str) -> list[SessionLine] | None:
         """The lines before `message`, which is added to them; None when there is no history to be had."""
-        said = SessionLine(message_id=uuid.uuid4().hex, role="user", text=message, at=rfc3339(time.time()))
+        said = SessionLine(message_id=uuid.uuid4().hex, role="user", text=message, at=rfc3339_now())
         try:
             lines = await self._sessions.latest(session_id, TURN_LINES)
             await self._sessions.add(session_id, said, begin=True)
@@ -67,7 +68,7 @@ class Exchange:
             message_id=message_id,
             role="assistant",
             text=answer.text,
-            at=rfc3339(time.time()),
+            at=rfc3339_now(),
             provider=answer.provider,
             model=answer.model,
         )

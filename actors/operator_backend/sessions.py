@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Protocol
 
 from pydantic import ValidationError
@@ -203,8 +203,3 @@ def _summary(session_id: str, head: Mapping[str, str]) -> SessionSummary:
 
 def _moment(at: str) -> float:
     return datetime.fromisoformat(at).timestamp()
-
-
-def rfc3339(moment: float) -> str:
-    """`moment` in seconds since the epoch, as UTC with milliseconds."""
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

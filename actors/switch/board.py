@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Literal, Protocol
 
 from actors.switch import offers
@@ -17,6 +16,7 @@ from actors.switch.dialect import Piece
 from actors.switch.failure import ProviderFailed
 from actors.switch.offers import Offer
 from actors.switch.providers import Configuration, Fault, Provider, load, providers_file, stamp
+from bus.moment import rfc3339_now
 from bus.settings import Settings
 from schemas.errors import Failure
 from schemas.switch import Chat, ModelInfo, ModelList, ProviderList, ProviderStatus
@@ -50,7 +50,7 @@ class Entry:
     listed_at: float | None = None
 
     def observe(self, health: Literal["up", "down"], reason: str = "") -> None:
-        self.health, self.reason, self.observed_at = health, reason, _wall()
+        self.health, self.reason, self.observed_at = health, reason, rfc3339_now()
 
 
 @dataclass
@@ -227,14 +227,10 @@ def _offered(offer: Offer) -> ProviderStatus:
         configured=False,
         offered=True,
         health="up" if seen else "unknown",
-        observed_at=_wall() if seen else None,
+        observed_at=rfc3339_now() if seen else None,
         reason=offer.reason,
     )
 
 
 def _until(seconds: float) -> float:
     return asyncio.get_running_loop().time() + seconds
-
-
-def _wall() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

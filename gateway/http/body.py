@@ -23,7 +23,7 @@ BYTES_PER_SECOND = 64 * 1024
 ERRORS_SHOWN = 8
 
 
-async def read(request: web.Request, settings: HttpSettings) -> bytes:
+async def read(request: web.BaseRequest, settings: HttpSettings) -> bytes:
     """The whole body. Raises Failure: compressed or no JSON, longer than allowed, or too slow."""
     content = request.content
     if content.is_eof() and content.at_eof():
@@ -55,7 +55,7 @@ def message_of(kind: type[M], body: bytes, fixed: Mapping[str, Any] | None = Non
         raise invalid(error) from None
 
 
-def query_of(kind: type[M], request: web.Request) -> M:
+def query_of(kind: type[M], request: web.BaseRequest) -> M:
     """The query string as a message; parameters that it does not know are not looked at. Raises Failure("invalid")."""
     known = {name: text for name, text in request.query.items() if name in kind.model_fields}
     try:

@@ -20,6 +20,9 @@ from schemas.message import ACTOR_NAME, RESERVED, VERB_NAME
 log = logging.getLogger("vx11.gateway")
 
 EMPTY = b"{}"
+TOLD_BY_MADRE = frozenset({"power", "madre"})
+ONLY_HOSTS = ("madre", "register")
+"""The server lets the gateway publish none of these; it would be told by silence."""
 OBJECT: dict[str, Any] = {"type": "object"}
 """What every event is."""
 
@@ -35,7 +38,9 @@ class Published(BaseModel):
 
 async def call(x: Exchange) -> bytes | web.StreamResponse:
     """The verb's answer as it came. The token needs the scope of the verb, too."""
-    actor, name = x.request.match_info["actor"], x.request.match_info["verb"]
+    actor, name = x.named["actor"], x.named["verb"]
+    if (actor, name) == ONLY_HOSTS:
+        raise Failure("forbidden", "what can be started is the word of hosts")
     known = await x.parts.cards.get(actor)
     try:
         verb = _fitting(x, known, name)
@@ -60,7 +65,7 @@ def _fitting(x: Exchange, known: Known, name: str) -> Verb:
 
 async def publish(x: Exchange) -> Published:
     """Store an event. One that an actor listens for must fit what its card says of it."""
-    actor, fact = x.request.match_info["actor"], x.request.match_info["fact"]
+    actor, fact = x.named["actor"], x.named["fact"]
     subject = event_subject(actor, fact)
     origin = await x.parts.cards.get(actor)
     origin.check("", OBJECT, x.body)
@@ -97,8 +102,8 @@ async def _others(x: Exchange, origin: Known) -> list[Known]:
 
 def event_subject(actor: str, fact: str) -> str:
     """The subject of an event that comes through the door. Raises Failure: no address, or not the door's to tell."""
-    if actor == "power":
-        raise Failure("forbidden", "power events are told by madre and the hosts only")
+    if actor in TOLD_BY_MADRE:
+        raise Failure("forbidden", f"{actor} events are told by madre and the hosts only")
     if not ACTOR_NAME.fullmatch(actor) or actor in RESERVED:
         raise Failure("not_found", f"there is no actor {actor!r}", actor=actor)
     if not VERB_NAME.fullmatch(fact):

@@ -40,15 +40,15 @@ async def chat(x: Exchange) -> bytes | web.StreamResponse:
     """The answer as JSON or as a stream. Raises Failure("too_large") for a message that is too long."""
     asked = message_of(ChatBody, x.body)
     x.honour(asked.correlation_id)
-    message = checked(asked)
+    message = checked(x, asked)
     if asked.stream or x.wants_stream():
         return await _streamed(x, message)
     return await answer(x, message)
 
 
-def checked(asked: ChatBody) -> operator_backend.Chat:
+def checked(x: Exchange, asked: ChatBody) -> operator_backend.Chat:
     """The request to operator_backend; a session is begun for who brings none."""
-    session = asked.session_id or str(uuid.uuid4())
+    session = asked.session_id or _new_session(x)
     if len(asked.message) > MESSAGE_MAX_CHARS:
         told = f"a message may have {MESSAGE_MAX_CHARS} characters, this one has {len(asked.message)}"
         raise Failure("too_large", told, message_length=len(asked.message), max_length=MESSAGE_MAX_CHARS, session_id=session)
@@ -59,6 +59,11 @@ def checked(asked: ChatBody) -> operator_backend.Chat:
         metadata=asked.metadata or {},
         context=asked.context or {},
     )
+
+
+def _new_session(x: Exchange) -> str:
+    """The same one when the request is made again under its Idempotency-Key: with another it were another request."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"vx11:{x.caller.id}:{key}") if (key := x.request_id) else uuid.uuid4())
 
 
 async def answer(x: Exchange, message: operator_backend.Chat) -> bytes:

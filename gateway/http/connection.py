@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
@@ -77,8 +77,8 @@ class Connection(RequestHandler):
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """What the parser refused, in the shape of every other error."""
-        if request.writer.output_size > 0:
-            raise ConnectionError("the answer has begun, no other can be sent")
+        if request.writer.output_size > 0 or self.transport is None:
+            raise ConnectionError("the answer has begun, or nobody is there for it")
         if status != 400:
             self.log_exception("a request could not be handled", exc_info=exc)
             failure = Failure("internal", "something went wrong inside the gateway")
@@ -89,7 +89,7 @@ class Connection(RequestHandler):
         self._refused["not_http"] += 1
         response = failure_response(failure, "")
         response.force_close()
-        return response
+        return cast("web.StreamResponse", response)  # what this class asks of one, it is
 
     def _wind(self) -> None:
         self._head_clock = self._loop.call_later(self._header_s, self._late)

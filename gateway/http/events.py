@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import pkgutil
 import time
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 import schemas
 from bus import call as calls
@@ -218,6 +218,6 @@ def _summary(kind: type[Event] | None, payload: Any, subject: str) -> str:
 
 def _payload(body: bytes) -> Any:
     try:
-        return json.loads(body) if body else {}
+        return from_json(body) if body else {}  # Python's own takes half characters, which nobody can be answered with
     except ValueError:
         return {"text": body.decode(errors="replace")[:TEXT_MOST]}

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from bus import call as calls
 from bus.call import Call
+from gateway.http.answer import Response
 from gateway.http.guard import ANYONE, Caller
 from gateway.http.parts import Answered, Parts
 from schemas.errors import Failure
@@ -34,9 +34,11 @@ class Exchange:
     """Made for each request by the handler, given to what composes the answer."""
 
     parts: Parts
-    request: web.Request
+    request: web.BaseRequest
     route: Route
     call: Call
+    named: Mapping[str, str]
+    """The parameters in the path."""
     caller: Caller = ANYONE
     body: bytes = b""
     wake_ms: int = 0
@@ -53,7 +55,7 @@ class Exchange:
         """Take over the conversation that the body names, unless the header named one already."""
         told = calls.CORRELATION_FORM.fullmatch(self.request.headers.get(CORRELATION, ""))
         if not told and correlation_id and calls.CORRELATION_FORM.fullmatch(correlation_id):
-            self.call = replace(self.call, correlation_id=correlation_id)
+            self.call = self.call._replace(correlation_id=correlation_id)
             calls.current.set(self.call)
 
     def headers(self, *, passive: bool = False) -> Mapping[str, str]:
@@ -116,7 +118,7 @@ class Exchange:
         if told is not None:
             self.wake_ms = max(self.wake_ms, calls.milliseconds(str(told)))
 
-    def stamp(self, response: web.StreamResponse) -> None:
+    def stamp(self, response: Response) -> None:
         """The headers that every answer carries."""
         response.headers[CORRELATION] = self.call.correlation_id
         response.headers["traceparent"] = self.call.traceparent
@@ -126,7 +128,7 @@ class Exchange:
             response.force_close()  # no more requests on this connection: we are leaving, or its body is still coming
 
     def wants_stream(self) -> bool:
-        return EVENT_STREAM in self.request.headers.get("Accept", "")
+        return EVENT_STREAM in self.request.headers.get("Accept", "") and self.request.method != "HEAD"
 
     def give_place_back(self) -> None:
         """An event stream does so at once, all others at their end."""
@@ -137,21 +139,15 @@ class Exchange:
 def call_of(headers: Mapping[str, str]) -> Call:
     """The conversation and a new span of the trace that the headers tell of; made up where they tell of none."""
     told, parent = headers.get(CORRELATION), headers.get("traceparent")
-    chance = os.urandom(40).hex()  # at once for all that has to be made up: each asking of the kernel costs
-    known = parent is not None and calls.TRACEPARENT_FORM.fullmatch(parent)
+    known = parent if parent is not None and calls.TRACEPARENT_FORM.fullmatch(parent) else ""
     return Call(
-        told if told is not None and calls.CORRELATION_FORM.fullmatch(told) else _uuid4(chance),
-        f"{parent[:36]}{chance[32:48]}{parent[52:]}" if known and parent else f"00-{chance[48:]}-{chance[32:48]}-00",
+        told if told is not None and calls.CORRELATION_FORM.fullmatch(told) else calls.new_correlation_id(),
+        calls.child_of(known) if known else calls.new_traceparent(),
         headers.get("tracestate", "") if known else "",
     )
 
 
-def _uuid4(digits: str) -> str:
-    variant = "89ab"[int(digits[16], 16) % 4]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
-
-
-def address_of(request: web.Request, proxies: frozenset[str]) -> str:
+def address_of(request: web.BaseRequest, proxies: frozenset[str]) -> str:
     """Where the request comes from; what a trusted proxy says of it is believed."""
     peer = request.remote or ""
     if peer in proxies and (told := request.headers.get("X-Forwarded-For", "")):

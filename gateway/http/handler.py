@@ -6,17 +6,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 from pydantic import BaseModel
 
 from bus import call as calls
 from gateway.http import body, guard
-from gateway.http.answer import failure_response, json_response
+from gateway.http.answer import Response, failure_response, json_response
 from gateway.http.exchange import Exchange, address_of, call_of
 from gateway.http.guard import ANYONE, OPERATOR, Caller
 from gateway.http.parts import Parts
+from gateway.http.router import Router
 from schemas.errors import Failure
 
 if TYPE_CHECKING:
@@ -24,35 +25,46 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("vx11.gateway")
 
-Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Admit = Callable[[Exchange], Awaitable[Caller]]
 WITH_BODY = frozenset({"POST", "PUT"})
 
 
-def public(parts: Parts, route: Route) -> Handle:
-    """The handler of a route at the entrypoint."""
+def entrypoint(parts: Parts) -> Handle:
+    """The handler of everything that comes in at the front door."""
+    return _door(parts, parts.routes, _admit_public)
 
-    async def handle(request: web.Request) -> web.StreamResponse:
-        return await _handled(parts, route, request, _admit_public)
+
+def control(parts: Parts) -> Handle:
+    """The handler of the loopback alias of the control plane: looks need no token there."""
+    return _door(parts, tuple(route for route in parts.routes if route.control), _admit_control)
+
+
+def _door(parts: Parts, routes: tuple[Route, ...], admit: Admit) -> Handle:
+    router = Router(routes)
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        route, named = router.find(request.method, request.rel_url.raw_path)
+        if "Expect" in request.headers:
+            await _continue(request)
+        response = await _handled(Exchange(parts, request, route, call_of(request.headers), named), admit)
+        return cast("web.StreamResponse", response)  # what a connection asks of one, `Whole` is, too
 
     return handle
 
 
-def control(parts: Parts, route: Route) -> Handle:
-    """The handler of a route at the loopback alias: looks need no token there."""
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        return await _handled(parts, route, request, _admit_control)
-
-    return handle
+async def _continue(request: web.BaseRequest) -> None:
+    """Tell a client that waits for it to send the body; other expectations are not looked at."""
+    if request.headers["Expect"].lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # nothing of the answer itself has been sent
 
 
-async def _handled(
-    parts: Parts, route: Route, request: web.Request, admit: Callable[[Exchange], Awaitable[Caller]]
-) -> web.StreamResponse:
+async def _handled(x: Exchange, admit: Admit) -> Response:
+    parts = x.parts
     began = parts.meter.clock()
-    x = Exchange(parts, request, route, call_of(request.headers))
     calls.current.set(x.call)
-    response: web.StreamResponse
+    response: Response
     try:
         response = await _answered(x, admit)
     except Failure as failure:
@@ -66,7 +78,7 @@ async def _handled(
             raise
         response = await _told(x, _cut_off())
     except Exception:
-        log.exception("%s %s failed, correlation id %s", request.method, route.path, x.correlation_id)
+        log.exception("%s %s failed, correlation id %s", x.request.method, x.route.path, x.correlation_id)
         response = await _told(x, Failure("internal", "something went wrong inside the gateway"))
     finally:
         x.give_place_back()
@@ -74,11 +86,11 @@ async def _handled(
         x.stamp(response)
     if x.wake_ms:
         parts.meter.woke(x.wake_ms)
-    parts.meter.done(route.name, request.method, response.status, began)
+    parts.meter.done(x.route.name, x.request.method, response.status, began)
     return response
 
 
-async def _told(x: Exchange, failure: Failure) -> web.StreamResponse:
+async def _told(x: Exchange, failure: Failure) -> Response:
     """The failure as the answer, or, when that has begun as an event stream, as its last event."""
     if x.begun is None:
         return failure_response(failure, x.correlation_id)
@@ -96,7 +108,7 @@ def _cut_off() -> Failure:
     return Failure("cancelled", "the gateway stopped before the answer came; it may have been carried out")
 
 
-async def _answered(x: Exchange, admit: Callable[[Exchange], Awaitable[Caller]]) -> web.StreamResponse:
+async def _answered(x: Exchange, admit: Admit) -> Response:
     try:
         x.caller = await admit(x)
         key = x.caller.id or address_of(x.request, x.parts.settings.proxies)
@@ -123,7 +135,7 @@ async def _admit_public(x: Exchange) -> Caller:
 
 async def _admit_control(x: Exchange) -> Caller:
     guard.near(x.request.headers.get("Host", ""), x.request.headers.getall("Origin", ()))
-    if x.route.is_open or x.request.method == "GET":
+    if x.route.is_open or x.route.method == "GET":
         return ANYONE
     if x.route.only_looks is not None:
         x.body = await body.read(x.request, x.parts.settings)

@@ -17,7 +17,6 @@ from schemas.errors import Failure
 
 KEPT_S = 3_600.0
 KEY = "intent:"
-ID_FORM = r"^[0-9a-f-]{36}$"
 
 
 CHAT_NEEDS_TEXT: dict[str, JsonValue] = {
@@ -76,7 +75,7 @@ async def submit(x: Exchange) -> Intent:
         await _keep(x, _ended(x, asked, ident, at, "REFUSED", failure))
         raise _with(failure, ident, "REFUSED") from None
     try:
-        reply = json.loads(await chat.answer(x, chat.checked(_chat_of(asked))))
+        reply = json.loads(await chat.answer(x, chat.checked(x, _chat_of(asked))))
     except Failure as failure:
         await _keep(x, _ended(x, asked, ident, at, "FAILED", failure))
         raise _with(failure, ident, "FAILED") from None
@@ -97,7 +96,7 @@ async def submit(x: Exchange) -> Intent:
 
 async def result(x: Exchange) -> Intent:
     """The outcome. Raises Failure("not_found") for an unknown id, also for somebody else's."""
-    ident = x.request.match_info["id"]
+    ident = x.named["id"]
     kept = await x.parts.cache.get(f"{KEY}{x.caller.id}:{ident}")
     if kept is None:
         raise Failure("not_found", f"there is no intent {ident}; outcomes are kept for {KEPT_S:g} s", intent_id=ident)

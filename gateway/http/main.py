@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 
@@ -42,7 +43,9 @@ async def _main(settings: Settings, url: str) -> int:
         ):  # fmt: skip
             cut_off = asyncio.Event()
             bus.wire.on_close += [cut_off.set, stop.set]
-            await serve(make_parts(bus, cache, EventLog(bus), told), stop, ready=_ready)
+            parts = make_parts(bus, cache, EventLog(bus), told)
+            gc.freeze()  # what is there now stays: no look for cycles goes through it
+            await serve(parts, stop, ready=_ready)
             if cut_off.is_set():
                 log.error("the NATS server has closed the connection for good: %s", bus.wire.last_error)
                 return CUT_OFF

@@ -6,10 +6,9 @@ import time
 from collections.abc import Iterable
 from typing import get_args
 
-from aiohttp import web
 from pydantic import BaseModel, Field
 
-from gateway.http.answer import text_response
+from gateway.http.answer import Whole, text_response
 from gateway.http.body import query_of
 from gateway.http.exchange import Exchange
 from gateway.http.metrics import Family, Sample, gauge, text
@@ -60,11 +59,9 @@ class MetricQuery(BaseModel):
     limit: int = Field(default=500, ge=1, le=LIMIT_MOST)
 
 
-async def prometheus(x: Exchange) -> web.Response:
+async def prometheus(x: Exchange) -> Whole:
     look = await x.parts.observed.look()
-    response = text_response(text(families(x.parts, look)))
-    response.headers["Content-Type"] = f"{PROMETHEUS}; charset=utf-8"
-    return response
+    return text_response(text(families(x.parts, look)), content_type=PROMETHEUS)
 
 
 async def operator_metrics(x: Exchange) -> Metrics:

@@ -6,11 +6,10 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from aiohttp import web
 from pydantic import BaseModel
 
 from bus.supervisor import VERSION
-from gateway.http.answer import json_response, text_response
+from gateway.http.answer import Whole, json_response, text_response
 from gateway.http.exchange import Exchange
 from gateway.moment import rfc3339
 from schemas.errors import Failure
@@ -72,11 +71,11 @@ async def ready(x: Exchange) -> State:
     return State(status="ready")
 
 
-async def page(_: Exchange) -> web.Response:
+async def page(_: Exchange) -> Whole:
     return text_response(PAGE.format(version=VERSION))
 
 
-async def openapi(x: Exchange) -> web.Response:
+async def openapi(x: Exchange) -> Whole:
     return json_response(x.parts.documents["openapi"])
 
 
@@ -98,12 +97,12 @@ async def config(x: Exchange) -> Config:
     )
 
 
-def nowhere(routes: tuple[Route, ...]) -> Callable[[Exchange], Awaitable[web.Response]]:
+def nowhere(routes: tuple[Route, ...]) -> Callable[[Exchange], Awaitable[Whole]]:
     """What answers for addresses that are not in `routes`."""
 
-    async def compose(x: Exchange) -> web.Response:
-        path = x.request.path
-        allow = sorted(route.method for route in routes if route.matches(path))
+    async def compose(x: Exchange) -> Whole:
+        path = x.request.rel_url.raw_path
+        allow = sorted({method for route in routes if route.named(path) is not None for method in route.methods})
         if allow:
             raise Failure("method_not_allowed", f"{path} takes {', '.join(allow)}", path=path, allow=allow)
         endpoints = [f"{route.method} {route.path}" for route in routes]

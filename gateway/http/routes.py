@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from urllib.parse import unquote
 
-from aiohttp import web
 from pydantic import BaseModel
 
 from gateway.http import calls, chat, events, intent, numbers, plain, power, sse, views
+from gateway.http.answer import Response
 from gateway.http.body import message_of
 from gateway.http.exchange import EVENT_STREAM, Exchange
 from gateway.http.settings import Misconfigured
@@ -24,7 +25,7 @@ from schemas.operator_backend import ChatReply
 OPEN = "open"
 """The scope of what needs no token."""
 
-Compose = Callable[[Exchange], Awaitable[BaseModel | bytes | web.StreamResponse]]
+Compose = Callable[[Exchange], Awaitable[BaseModel | bytes | Response]]
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,22 @@ class Route:
         return re.findall(r"{(\w+)}", self.path)
 
     @property
+    def methods(self) -> tuple[str, ...]:
+        """HEAD is GET without the body; of an event stream nothing would be left."""
+        return ("GET", "HEAD") if self.method == "GET" and self.media != (EVENT_STREAM,) else (self.method,)
+
+    @property
     def has_body(self) -> bool:
         return self.method in ("POST", "PUT")
 
-    def matches(self, path: str) -> bool:
-        return bool(self._form.fullmatch(path))
+    def named(self, path: str) -> dict[str, str] | None:
+        """The parameters in `path`, None when it is another address."""
+        found = self._form.fullmatch(path)
+        return {name: unquote(text) for name, text in found.groupdict().items()} if found else None
 
     @cached_property
     def _form(self) -> re.Pattern[str]:
-        return re.compile(re.sub(r"{\w+}", "[^/]+", self.path))
+        return re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", self.path))
 
 
 def asks(
@@ -120,7 +128,7 @@ def asks(
 
 def _named(x: Exchange) -> dict[str, str]:
     """The fields in the path. Raises Failure("not_found") for a name that no actor can have."""
-    found = dict(x.request.match_info)
+    found = dict(x.named)
     for text in found.values():
         if not ACTOR_NAME.fullmatch(text):
             raise Failure("not_found", f"there is no actor {text!r}", actor=text)
@@ -355,7 +363,7 @@ TABLE: tuple[Route, ...] = _LOOKS + _EVENTS + _WORK + _POWER
 
 def nowhere(routes: tuple[Route, ...]) -> Route:
     """What takes the requests that no route of a door has taken."""
-    return Route("*", "/{tail:.*}", "nowhere", OPEN, plain.nowhere(routes), "No such address.")
+    return Route("*", "*", "nowhere", OPEN, plain.nowhere(routes), "No such address.")
 
 
 def check(routes: tuple[Route, ...]) -> None:

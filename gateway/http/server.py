@@ -14,7 +14,7 @@ from typing import NamedTuple
 import uvloop
 from aiohttp import web
 
-from gateway.http.app import make_app, make_control_app
+from gateway.http import handler
 from gateway.http.connection import factory
 from gateway.http.parts import Parts
 from gateway.http.settings import Address, HttpSettings, Misconfigured
@@ -59,11 +59,13 @@ async def serving(parts: Parts) -> AsyncIterator[Bound]:
     servers: list[asyncio.Server] = []
     try:
         async with contextlib.AsyncExitStack() as stack:
-            public = await stack.enter_async_context(_door(parts, make_app(parts), settings.public, "VX11_HTTP_BIND", servers))
+            public = await stack.enter_async_context(
+                _door(parts, handler.entrypoint(parts), settings.public, "VX11_HTTP_BIND", servers)
+            )
             control = None
             if settings.control is not None:
-                app = make_control_app(parts)
-                control = await stack.enter_async_context(_door(parts, app, settings.control, "VX11_CONTROL_BIND", servers))
+                handle = handler.control(parts)
+                control = await stack.enter_async_context(_door(parts, handle, settings.control, "VX11_CONTROL_BIND", servers))
                 parts.ports["madre"] = control.port
             parts.ports["tentaculo_link"] = public.port
             try:
@@ -78,11 +80,11 @@ async def serving(parts: Parts) -> AsyncIterator[Bound]:
 
 @asynccontextmanager
 async def _door(
-    parts: Parts, app: web.Application, at: Address, variable: str, servers: list[asyncio.Server]
+    parts: Parts, handle: handler.Handle, at: Address, variable: str, servers: list[asyncio.Server]
 ) -> AsyncIterator[Address]:
     """Open one door; its server is added to `servers`."""
     listening = _listen(at, may_move=variable not in parts.settings.given)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=CANCEL_S)
+    runner = web.ServerRunner(web.Server(handle), shutdown_timeout=CANCEL_S)
     await runner.setup()
     assert runner.server is not None  # setup made it
     make = factory(runner.server, parts.connections, parts.settings, parts.meter.refused)

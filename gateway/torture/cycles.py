@@ -21,12 +21,11 @@ GENTLE_EVERY = 5
 
 
 class Cycles:
-    """Of the actor `echo`. `done`: how many have been completed; `called_back`: sleeps that a request ended early."""
+    """Of all `actors`, each on its own. `done`: how many are completed; `called_back`: sleeps that a request ended early."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, actors: tuple[str, ...] = ("echo",)) -> None:
         self._bus = bus
-        self._begun = 0
-        self._completed = asyncio.Event()
+        self._completed = {actor: asyncio.Event() for actor in actors}
         self.done = 0
         self.called_back = 0
         self.spoilt = 0
@@ -34,17 +33,19 @@ class Cycles:
     async def run(self, number: int, seconds: float, stop: Callable[[], bool] = lambda: False) -> None:
         """Until `number` are done, or for `seconds` when they are given."""
         end = time.monotonic() + seconds
-        while (time.monotonic() < end if seconds else self.done < number) and not stop():
-            await self._once()
 
-    async def _once(self) -> None:
-        self._begun += 1
-        gentle = not self._begun % GENTLE_EVERY
+        async def cycle(actor: str) -> None:
+            begun = 0
+            while (time.monotonic() < end if seconds else self.done < number) and not stop():
+                begun += 1
+                await self._once(actor, gentle=not begun % GENTLE_EVERY)
+
+        await asyncio.gather(*map(cycle, self._completed))
+
+    async def _once(self, actor: str, *, gentle: bool) -> None:
+        order = Sleep(name=actor, reason="torture") if gentle else Restart(name=actor, reason="torture")
         try:
-            if gentle:
-                await self._bus.request(Sleep(name="echo", reason="torture"), timeout=MOVE_S)
-            else:
-                await self._bus.request(Restart(name="echo", reason="torture"), timeout=MOVE_S)
+            await self._bus.request(order, timeout=MOVE_S)
         except Failure as failure:
             if failure.code == "conflict":
                 self.called_back += 1
@@ -54,21 +55,24 @@ class Cycles:
             return
         self.done += 1
         if not gentle:
-            self._completed.set()
-            self._completed = asyncio.Event()
+            self._completed[actor].set()
+            self._completed[actor] = asyncio.Event()
 
     async def next(self) -> None:
-        """Return when a forced cycle that has not begun yet is done."""
+        """Return when of each actor a forced cycle that has not begun yet is done."""
+        await asyncio.gather(*map(self._next, self._completed))
+
+    async def _next(self, actor: str) -> None:
         for _ in range(2):  # the first to come may have begun before
-            await self._completed.wait()
+            await self._completed[actor].wait()
 
 
-async def known(bus: Bus, patience: float = KNOWN_S) -> int:
+async def known(bus: Bus, patience: float = KNOWN_S, *, actor: str = "echo") -> int:
     """Wait until madre knows the actor; how often it has been woken. Raises Failure after `patience` seconds."""
     end = time.monotonic() + patience
     while True:
         try:
-            return (await bus.request(GetActor(name="echo"), timeout=1.0)).status.wakes
+            return (await bus.request(GetActor(name=actor), timeout=1.0)).status.wakes
         except Failure:
             if time.monotonic() > end:
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -12,12 +13,15 @@ import time
 from bus.client import Bus
 from bus.wire import Msg
 from gateway.torture.cycles import Cycles, known
-from gateway.torture.history import Struck
+from gateway.torture.history import PROBE, Journal, Struck
 from gateway.torture.system import GATEWAY, System, door_open
+from gateway.torture.telling import SCRIBE, Telling
 from schemas.errors import Failure
 
-VICTIMS = ("actor", "madre", "host", "nats-server", GATEWAY)
-MOMENTS = ("any", "activate", "waking", "active", "draining", "slept")
+ACTOR = "actor"
+VICTIMS = (ACTOR, "madre", "host", "nats-server", GATEWAY)
+ANY = "any"
+MOMENTS = (ANY, "activate", "waking", "active", "draining", "slept")
 """A fault is timed by one of these power events, so that it hits during a wake or a sleep, or by none."""
 AFTER_S = 0.015
 """Up to so long after the event: a wake takes 10-20 ms, a sleep less."""
@@ -38,7 +42,10 @@ class Faults:
         system: System,
         bus: Bus,
         cycles: Cycles,
+        journal: Journal,
+        telling: Telling | None = None,
         *,
+        actors: tuple[str, ...] = ("echo",),
         kills: tuple[str, ...] = (),
         freezes: tuple[str, ...] = (),
         seed: int = 1,
@@ -48,30 +55,38 @@ class Faults:
         self._system = system
         self._bus = bus
         self._cycles = cycles
+        self._journal = journal
+        self._telling = telling
+        self._actors = actors
         self._strikes = [("kill", v) for v in kills] + [("freeze", v) for v in freezes]
         self._frozen_s = frozen_s
         self._moments = moments
+        self._numbers = itertools.count()
         self._random = random.Random(seed)  # noqa: S311 - to be repeatable
-        self._actor = ("", 0)
-        """The run that was started last, and its pid while it lives."""
-        self._heard: dict[str, asyncio.Event] = {moment: asyncio.Event() for moment in MOMENTS}
+        self._runs: dict[str, tuple[str, int]] = {}
+        """Of each actor the run that was started last, and its pid while it lives."""
+        self._heard = {(actor, moment): asyncio.Event() for actor in actors for moment in MOMENTS}
         self.struck: list[Struck] = []
 
     async def run(self, stop: asyncio.Event) -> None:
-        await self._bus.listen("vx11.events.power.*.echo", self._heard_power)
+        await self._bus.listen("vx11.events.power.*.*", self._heard_power)
         while self._strikes and not stop.is_set():
             await asyncio.sleep(self._random.uniform(*PAUSE_S))
             what, victim = self._random.choice(self._strikes)
-            moment = self._random.choice(self._moments)
+            actor, moment = self._random.choice(self._actors), self._random.choice(self._moments)
             after, frozen = self._random.uniform(0.0, AFTER_S), self._random.uniform(*self._frozen_s)
-            if moment != "any" and not await self._event(moment):
-                moment = "any"
+            if moment != ANY and not await self._event(actor, moment):
+                moment = ANY
             await asyncio.sleep(after)
-            pid = await self._pid(victim)
+            pid = await self._pid(victim, actor)
             if not stop.is_set() and pid and self._system.owns(pid):
                 await self._strike(pid, Struck(what, victim, moment, time.time()), frozen)
 
     async def _strike(self, pid: int, struck: Struck, frozen: float) -> None:
+        number = next(self._numbers)
+        self._journal.write(
+            "strike", fault=number, what=struck.what, victim=struck.victim, moment=struck.moment, at=struck.at, pid=pid
+        )
         try:
             if struck.what == "kill":
                 os.kill(pid, signal.SIGKILL)
@@ -83,47 +98,57 @@ class Faults:
                     os.kill(pid, signal.SIGCONT)
         except ProcessLookupError:
             if struck.what == "kill":
+                self._journal.write("missed", fault=number)
                 return  # it ended by itself a moment ago
-        await self._recovery(struck)
         self.struck.append(struck)
+        await self._recovery(struck)
+        self._journal.write(
+            "recovered", fault=number, until=struck.until, answered_s=struck.answered_s, recovered_s=struck.recovered_s
+        )
 
     async def _recovery(self, struck: Struck) -> None:
-        """Until a request is answered, then until madre answers and a whole cycle is done."""
+        """Until each actor answers, then until madre does, a whole cycle of each is done and an event is handled."""
         begun = time.monotonic()
         try:
             async with asyncio.timeout(RECOVER_S):
-                await self._bus.ask("vx11.echo.echo_again", b'{"n": -1}', timeout=RECOVER_S, idempotent=True)
+                await asyncio.gather(*(self._answers(actor) for actor in self._actors if actor != SCRIBE))
                 struck.answered_s = round(time.monotonic() - begun, 3)
                 if struck.victim == GATEWAY:
                     await door_open(self._system)
                 await known(self._bus, RECOVER_S)
-                await self._cycles.next()
+                await asyncio.gather(self._cycles.next(), *([self._telling.next()] if self._telling else []))
                 struck.recovered_s = round(time.monotonic() - begun, 3)
         except (Failure, TimeoutError):
             struck.recovered_s = None
         struck.until = time.time()
 
-    async def _event(self, moment: str) -> bool:
-        self._heard[moment].clear()
+    async def _answers(self, actor: str) -> None:
+        body = json.dumps({"n": PROBE}).encode()
+        await self._bus.ask(f"vx11.{actor}.echo_again", body, timeout=RECOVER_S, idempotent=True)
+
+    async def _event(self, actor: str, moment: str) -> bool:
+        heard = self._heard[actor, moment]
+        heard.clear()
         try:
-            await asyncio.wait_for(self._heard[moment].wait(), EVENT_S)
+            await asyncio.wait_for(heard.wait(), EVENT_S)
         except TimeoutError:
             return False
         return True
 
-    async def _pid(self, victim: str) -> int:
+    async def _pid(self, victim: str, actor: str) -> int:
         """0 when the victim is not there just now."""
-        if victim != "actor":
+        if victim != ACTOR:
             return self._system.pid(victim)
-        if not self._actor[1]:
+        if not self._runs.get(actor, ("", 0))[1]:
             await asyncio.sleep(FOUND_S)
-        return self._actor[1]
+        return self._runs.get(actor, ("", 0))[1]
 
     def _heard_power(self, msg: Msg) -> None:
-        fact, told = msg.subject.split(".")[3], json.loads(msg.data)
+        _, _, _, fact, actor = msg.subject.split(".")
+        told = json.loads(msg.data)
         if fact in ("waking", "active"):
-            self._actor = (told["run"], int(told["pid"]))
-        elif fact in ("slept", "exited") and told["run"] == self._actor[0]:
-            self._actor = (told["run"], 0)
-        if fact in self._heard:
-            self._heard[fact].set()
+            self._runs[actor] = (told["run"], int(told["pid"]))
+        elif fact in ("slept", "exited") and told["run"] == self._runs.get(actor, ("", 0))[0]:
+            self._runs[actor] = (told["run"], 0)
+        if heard := self._heard.get((actor, fact)):
+            heard.set()

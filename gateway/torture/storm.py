@@ -6,11 +6,10 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bus.client import Bus
-from gateway.torture.history import OK, SILENCE
+from gateway.torture.history import OK, SILENCE, STORM, History, Journal
 from gateway.torture.load import Load
 from gateway.torture.system import System
 from gateway.torture.verdict import percentiles
@@ -18,8 +17,6 @@ from schemas.errors import Failure
 from schemas.madre import GetActor, Sleep
 
 ACTIVATE = "vx11.events.power.activate.echo"
-FIRST = 10**9
-"""Number of its first request, beyond those of any load."""
 ASLEEP_S = 10.0
 LOOK_S = 0.05
 
@@ -40,17 +37,23 @@ class Storm:
         return self.outcomes == {OK: self.requests} and self.activations == 1 and not self.second_answers
 
 
-async def storm(system: System, bus: Bus, number: int, *, told: Callable[[], None] = lambda: None) -> Storm:
+async def storm(system: System, bus: Bus, number: int, requests: Journal, run: Journal) -> None:
     """Put the actor to sleep, then ask `number` times at once, a quarter of them in each way."""
     await asleep(bus)
     before = await activations(bus)
-    load = Load(system, first=FIRST)
-    told()
+    load = Load(system, requests, first=STORM)
     await load.burst(number)
-    result = Storm(number, dict(Counter(a.outcome or SILENCE for a in load.asked)))
-    result.activations = await activations(bus) - before
-    result.second_answers = load.strays + sum(a.answers - 1 for a in load.asked if a.answers > 1)
-    result.p50_ms, result.p99_ms = percentiles([a.took_ms for a in load.asked if a.outcome == OK])
+    run.write("storm", activations=await activations(bus) - before, strays=load.strays)
+
+
+def storm_of(history: History) -> Storm | None:
+    """What came of it; None when there was none, or it was cut off."""
+    if history.storm is None:
+        return None
+    asked = [a for a in history.asked if a.n >= STORM]
+    result = Storm(len(asked), dict(Counter(a.outcome or SILENCE for a in asked)), history.storm["activations"])
+    result.second_answers = history.storm["strays"] + sum(a.answers - 1 for a in asked if a.answers > 1)
+    result.p50_ms, result.p99_ms = percentiles([a.took_ms for a in asked if a.outcome == OK])
     return result
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import psutil
 
 from bus.daemon import LOOPBACK, free_port
 from bus.loading import TREE
+from bus.process import die_with_parent
 from bus.supervisor import read_run_file
 from schemas.errors import Failure
 
@@ -28,6 +30,8 @@ KEPT = ("VX11_NATS_SERVER", "VX11_REDIS_SERVER", "VX11_LAUNCHER", "VX11_TEST_RUN
 READY_S = 20.0
 STOP_S = 40.0
 ACTORS = Path(__file__).parent / "actors"
+LISTENERS = Path(__file__).parent / "listeners"
+"""The actor with a durable handler is apart, so that only who tortures with events has it."""
 
 
 class System:
@@ -79,7 +83,7 @@ class System:
 
 @contextmanager
 def scratch(home: Path, *, services: str = "madre,host", variables: Mapping[str, str] | None = None) -> Iterator[System]:
-    """Start and, whatever happens, stop. Ports are free ones, so that nothing else is disturbed."""
+    """Start and, whatever happens, stop, on Linux also when this process is killed. Ports are free ones."""
     home.mkdir(parents=True, exist_ok=True)
     kept = {k: v for k, v in os.environ.items() if not k.startswith("VX11_") or k in KEPT}
     made = {"VX11_HOME": str(home), "VX11_ACTORS_PATH": str(ACTORS), "VX11_NATS_PORT": "0", "VX11_REDIS_PORT": "0"}
@@ -89,7 +93,13 @@ def scratch(home: Path, *, services: str = "madre,host", variables: Mapping[str,
     environment = {**kept, **made, "VX11_SERVICES": services, **(variables or {})}
     with (home / "supervisor.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "bus"], cwd=TREE, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            [sys.executable, "-m", "bus"],
+            cwd=TREE,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 - two system calls, no lock
         )
     try:
         system = System(home, process)
@@ -97,6 +107,24 @@ def scratch(home: Path, *, services: str = "madre,host", variables: Mapping[str,
         yield system
     finally:
         _stop(process)
+
+
+def copies(folder: Path, number: int) -> tuple[str, ...]:
+    """Write copies of the actor `echo` until there are `number` in all; the names of all."""
+    names = ("echo", *(f"echo{i}" for i in range(2, number + 1)))
+    for name in names[1:]:
+        (folder / name).mkdir(parents=True)
+        for file in (ACTORS / "echo").glob("*.py"):
+            text = file.read_text()
+            for old, new in (
+                ("from echo.", f"from {name}."),
+                ('Actor("echo"', f'Actor("{name}"'),
+                ('"vx11.echo.', f'"vx11.{name}.'),
+                ('"vx11.events.echo.', f'"vx11.events.{name}.'),
+            ):
+                text = text.replace(old, new)
+            (folder / name / file.name).write_text(text)
+    return names
 
 
 async def door_open(system: System) -> None:

@@ -7,7 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from gateway.torture.history import HASTY, HTTP, KINDS, OK, SILENCE, Asked, Execution, Struck
+from gateway.torture.history import (
+    HASTY,
+    HTTP,
+    KINDS,
+    LOST,
+    OK,
+    REFUSED,
+    SILENCE,
+    STORM,
+    Asked,
+    Execution,
+    History,
+    Struck,
+)
+from gateway.torture.lives import CLOCK_S, Events, check_events, check_lives
 
 LOSS: Mapping[str, frozenset[str]] = {
     "plain": frozenset({SILENCE, "crashed", "timeout", "waking"}),
@@ -15,19 +29,31 @@ LOSS: Mapping[str, frozenset[str]] = {
     "again": frozenset(),
     "stream": frozenset({"crashed"}),
     HASTY: frozenset({"crashed"}),
-    HTTP: frozenset({"crashed", "unavailable", "connection lost"}),
+    HTTP: frozenset({"crashed", "unavailable", LOST}),
 }
 """What may become of a request that met a fault, beside `ok`. plain: nobody but the killed process knew its inbox; what
 waited for a frozen one is given up by a code. once, stream: may have been begun by what was killed. again: is asked again.
 http: as once; the gateway asks nothing while there is no server, and may be the one that is killed."""
 GIVEN_UP: Mapping[str, frozenset[str]] = {HASTY: frozenset({"timeout", "unavailable", "waking"})}
 """What may become of it without a fault, too: its caller waits shorter than a wake may take."""
-CLOCK_S = 0.002
-"""Clocks of two processes agree to this."""
 BEGUN_S = 0.02
 """Between the look at the deadline and the line that tells of the execution a busy machine may do something else."""
 ENOUGH = 0.999
 """Part of the requests that is answered `ok` when there are no faults."""
+
+
+Spread = tuple[float | None, float | None, float | None]
+"""Median, 99th percentile and worst, in seconds; None is longer than was waited for."""
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """From all faults of one kind: until the next answer, and until the system was itself again."""
+
+    fault: str
+    times: int
+    answered_s: Spread
+    recovered_s: Spread
 
 
 @dataclass
@@ -38,10 +64,23 @@ class Verdict:
     second_answers: int = 0
     late_answers: int = 0
     """To requests of a stock client that had been given up."""
+    open: int = 0
+    """Without an outcome when torture itself was ended."""
+    dated: int = 0
+    """Requests that carried a deadline."""
+    executed: int = 0
     executed_twice: int = 0
     executed_late: int = 0
+    """After their deadline."""
+    refused_executed: int = 0
+    """Answered that nobody had begun them, but somebody had."""
+    others: int = 0
+    """Answered with what was another's answer."""
     crashed_unbegun: int = 0
     """Answered `crashed` although no instance had begun them: allowed, the fewer the better."""
+    events: Events = field(default_factory=Events)
+    recoveries: list[Recovery] = field(default_factory=list)
+    """Of each kind of fault, and of all together."""
     overlaps: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     held: int = 0
@@ -56,22 +95,28 @@ class Verdict:
         return not self.broken
 
 
-def judge(asked: Sequence[Asked], executions: Sequence[Execution], struck: Sequence[Struck] = (), *, strays: int = 0) -> Verdict:
-    """The verdict over a whole history. `strays`: messages to a typed client's inbox after the answer."""
-    verdict = Verdict()
+def judge(history: History) -> Verdict:
+    """The verdict over a whole history, or over what there is of one that breaks off."""
+    asked = [a for a in history.asked if a.n < STORM and (a.outcome or history.end is not None)]
+    struck, executions = history.struck, history.executions
+    verdict = Verdict(open=sum(not a.outcome for a in history.asked) if history.end is None else 0)
     for kind in (*KINDS, HASTY, HTTP):
         if found := Counter(a.outcome or SILENCE for a in asked if a.kind == kind):
             verdict.outcomes[kind] = dict(found.most_common())
     _check_outcomes(asked, struck, verdict)
-    _check_seconds(asked, struck, strays, verdict)
-    _check_executions(asked, executions, verdict)
-    verdict.overlaps = overlaps(executions)
+    _check_seconds(asked, struck, (history.end or {}).get("strays", 0), verdict)
+    _check_executions(history.asked, executions, verdict)
+    _check_deadlines(history.asked, executions, verdict)
+    verdict.overlaps = [*overlaps(executions), *overlaps(history.handled), *check_lives(history.log)]
     if verdict.overlaps:
-        verdict.broken.append(f"two instances at once: {verdict.overlaps[0]}")
+        verdict.broken.append(f"two instances at once, {len(verdict.overlaps)} time(s): {verdict.overlaps[0]}")
+    verdict.events = check_events(history)
+    verdict.broken += verdict.events.broken
     for one in struck:
-        if one.recovered_s is None:
+        if one.recovered_s is None and one.until != float("inf"):
             verdict.broken.append(f"not itself again after the {one.what} of {one.victim}")
     _measure(asked, verdict)
+    verdict.recoveries = recoveries(struck)
     return verdict
 
 
@@ -112,6 +157,7 @@ def _check_seconds(asked: Sequence[Asked], struck: Sequence[Struck], strays: int
 def _check_executions(asked: Sequence[Asked], executions: Sequence[Execution], verdict: Verdict) -> None:
     runs = Counter(e.n for e in executions)
     kinds = {a.n: a.kind for a in asked}
+    verdict.executed = len(executions)
     twice = sorted(n for n, times in runs.items() if times > 1 and kinds.get(n) != "again")
     verdict.executed_twice = len(twice)
     if twice:
@@ -119,24 +165,41 @@ def _check_executions(asked: Sequence[Asked], executions: Sequence[Execution], v
     unseen = [a.n for a in asked if a.outcome == OK and a.n not in runs]
     if unseen:
         verdict.broken.append(f"{len(unseen)} were answered ok but never executed (first: number {unseen[0]})")
-    late = [e.n for e in executions if e.deadline > 0 and e.at > e.deadline + BEGUN_S]
-    verdict.executed_late = len(late)
-    if late:
-        verdict.broken.append(f"{len(late)} were executed after their deadline (first: number {late[0]})")
+    others = [a.n for a in asked if a.outcome == OK and a.of != a.n]
+    verdict.others = len(others)
+    if others:
+        verdict.broken.append(f"{len(others)} got the answer to another's request (first: number {others[0]})")
+    refused = [a.n for a in asked if a.outcome in REFUSED and a.n in runs]
+    verdict.refused_executed = len(refused)
+    if refused:
+        verdict.broken.append(f"{len(refused)} were executed although their answer says no (first: number {refused[0]})")
+    if unasked := sorted(runs.keys() - kinds.keys()):
+        verdict.broken.append(f"{len(unasked)} were executed that nobody asked for (first: number {unasked[0]})")
     verdict.crashed_unbegun = sum(a.outcome == "crashed" and a.n not in runs for a in asked)
 
 
+def _check_deadlines(asked: Sequence[Asked], executions: Sequence[Execution], verdict: Verdict) -> None:
+    """By the deadline that the client wrote down, and by that which the handler was told of."""
+    clients = {a.n: a.deadline for a in asked if a.deadline}
+    verdict.dated = len(clients)
+    late = [e.n for e in executions for end in (clients.get(e.n, 0.0), e.deadline) if end and e.at > end + BEGUN_S]
+    verdict.executed_late = len(set(late))
+    if late:
+        verdict.broken.append(f"{len(set(late))} were executed after their deadline (first: number {late[0]})")
+
+
 def overlaps(executions: Sequence[Execution]) -> list[str]:
-    """Sentences about instances that were at work at the same time: the executions of one lie before or after all of another."""
-    spans: dict[str, tuple[float, float]] = {}
+    """Sentences about instances of one actor that were at work at the same time: one ends before the next begins."""
+    spans: dict[tuple[str, str], tuple[float, float]] = {}
     for execution in executions:
-        first, last = spans.get(execution.instance, (execution.at, execution.at))
-        spans[execution.instance] = (min(first, execution.at), max(last, execution.at))
-    ordered = sorted(spans.items(), key=lambda item: item[1])
+        name = execution.actor, execution.instance
+        first, last = spans.get(name, (execution.at, execution.at))
+        spans[name] = (min(first, execution.at), max(last, execution.at))
+    ordered = sorted(spans.items(), key=lambda item: (item[0][0], *item[1]))
     return [
-        f"{after} began at {start:.3f} while {before} worked until {end:.3f}"
-        for (before, (_, end)), (after, (start, _)) in pairwise(ordered)
-        if start < end - CLOCK_S
+        f"{actor} {after} began at {start:.3f} while {before} worked until {end:.3f}"
+        for ((actor, before), (_, end)), ((same, after), (start, _)) in pairwise(ordered)
+        if same == actor and start < end - CLOCK_S
     ]
 
 
@@ -154,3 +217,22 @@ def percentiles(times: Sequence[float]) -> tuple[float, float]:
         return 0.0, 0.0
     ordered = sorted(times)
     return round(ordered[len(ordered) // 2], 2), round(ordered[int(len(ordered) * 0.99)], 2)
+
+
+def recoveries(struck: Sequence[Struck]) -> list[Recovery]:
+    """One that torture did not live to see the end of is not counted."""
+    seen = [one for one in struck if one.until != float("inf")]
+    kinds: dict[str, list[Struck]] = {}
+    for one in seen:
+        kinds.setdefault(f"{one.what} {one.victim}", []).append(one)
+    if len(kinds) > 1:
+        kinds["all"] = seen
+    return [
+        Recovery(fault, len(some), _spread([one.answered_s for one in some]), _spread([one.recovered_s for one in some]))
+        for fault, some in kinds.items()
+    ]
+
+
+def _spread(times: Sequence[float | None]) -> Spread:
+    ordered = sorted(times, key=lambda one: float("inf") if one is None else one)
+    return ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)], ordered[-1]

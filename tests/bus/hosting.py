@@ -155,7 +155,9 @@ class Madre:
     def events(self, fact: str, name: str) -> list[dict[str, Any]]:
         return [told for what, told in self.told if what == fact and told["actor"] == name]
 
-    async def activate(self, name: str, id_: str = "", *, revision: int | None = None) -> str:
+    async def activate(
+        self, name: str, id_: str = "", *, revision: int | None = None, headers: Mapping[str, str] | None = None
+    ) -> str:
         """Order the actor to wake; the activation's id."""
         self.wakes += 1
         id_ = id_ or f"{name}-{self.wakes}-{time.monotonic_ns()}"
@@ -163,7 +165,7 @@ class Madre:
             _, current = await self.records.get(name)
             revision = await self.records.swap(ActorRecord(actor=name), current) or 0
         order = {"actor": name, "id": id_, "revision": revision, "epoch": 1, "record": {"actor": name}}
-        self.bus.wire.send(f"vx11.events.power.activate.{name}", json.dumps(order).encode())
+        self.bus.wire.send(f"vx11.events.power.activate.{name}", json.dumps(order).encode(), headers=headers)
         return id_
 
     async def wake(self, name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 
 from bus import call
 from bus.nats_server import embedded
+from bus.unread import UNREAD_BYTES_MOST, UNREAD_MOST
 from schemas.errors import Failure
 from tests.bus.counter import PRICE, Counter, Crumb, Price, Slice, client, counter, ignore, ignore_first, told_exit
 from tests.bus.shop import until
@@ -179,3 +180,45 @@ async def test_a_stream_that_nobody_ends_is_told_the_deadline(nats_server, bus):
             await collected(bus.stream(Slice(), timeout=0.1))
     assert failed.value.code == "timeout"
     assert shop.header(call.DEADLINE) != [None]
+
+
+async def test_a_stream_that_comes_in_one_rush_is_read_whole(nats_server, bus):
+    """One read of the socket may bring thousands of frames: a reader that is waiting for them is not slow."""
+    many = UNREAD_MOST * 4
+    async with counter(nats_server, crumbs(*range(many))):
+        got = await collected(bus.stream(Slice()))
+    assert got == [*(Crumb(n=n) for n in range(many)), Price(euros=2)]
+
+
+async def test_a_reader_that_is_much_too_slow_gets_what_there_is_and_then_busy(nats_server, bus):
+    """What is not read must not fill this process; nothing more is taken for it, and nothing waits for it any more."""
+    many = UNREAD_MOST * 4
+    got: list = []
+    async with counter(nats_server, crumbs(*range(many))):
+        with pytest.raises(Failure, match="faster than they were read") as failed:
+            async with aclosing(bus.stream(Slice())) as items:
+                async for item in items:
+                    got.append(item)
+                    if len(got) == 1:
+                        await until(lambda: not bus._asked)
+        assert bus.wire._answers == {}
+    assert failed.value.code == "busy"
+    assert got == [Crumb(n=n) for n in range(len(got))]
+    assert UNREAD_MOST <= len(got) < many
+
+
+async def test_large_pieces_are_bounded_by_their_bytes(nats_server, bus):
+    def act(shop: Counter, msg) -> None:
+        for n in range(40):
+            shop.answer(msg, b"x" * 900_000, vx11_seq=str(n))
+
+    got = 0
+    async with counter(nats_server, act):
+        with pytest.raises(Failure) as failed:
+            async with aclosing(bus.ask_stream(Slice.subject, b"{}", timeout=10)) as frames:
+                async for _ in frames:
+                    got += 1
+                    if got == 1:
+                        await until(lambda: not bus._asked)
+    assert failed.value.code == "busy"
+    assert UNREAD_BYTES_MOST // 900_000 <= got < 40

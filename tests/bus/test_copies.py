@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from bus import call, responder
+from bus import call, chunks, responder
 from bus.nats_server import embedded
 from tests.bus.bakery import code_of, deadline, serving
 from tests.bus.shop import until
@@ -51,8 +51,8 @@ async def test_a_copy_from_the_same_inbox_is_answered_once(baker):
 
 async def test_a_copy_that_comes_after_the_answer_gets_the_same(baker):
     first, _ = await baker.ask("bake", {"n": 1}, **ID)
-    copy, _ = await baker.ask("bake", {"n": 2}, **AGAIN)
-    plain_copy, _ = await baker.ask("bake", {"n": 3}, **ID)
+    copy, _ = await baker.ask("bake", {"n": 1}, **AGAIN)
+    plain_copy, _ = await baker.ask("bake", {"n": 1}, **ID)
     assert first == copy == plain_copy == {"n": 1}
     assert baker.oven.done == ["Bake"]
 
@@ -70,6 +70,32 @@ async def test_an_error_is_remembered_like_an_answer(baker):
 async def test_the_same_id_of_another_caller_is_another_request(baker):
     await baker.ask("bake", {"n": 1}, **ID)
     assert (await baker.ask("bake", {"n": 2}, vx11_request_id="r1", vx11_caller="bob"))[0] == {"n": 2}
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["first still runs", "first was answered"])
+async def test_the_same_id_with_another_body_is_a_conflict(baker, running):
+    """Nobody gets the answer to what somebody else asked, and the second is not executed under an id that has been used."""
+    baker.oven.act = baker.oven.wait if running else None
+    first = baker.send("bake", {"n": 1}, **ID)
+    await until(lambda: baker.oven.done)
+    if not running:
+        await until(lambda: first)
+    for head in (ID, AGAIN):
+        document, headers = await baker.ask("bake", {"n": 2}, **head)
+        assert (document["error"], headers[call.ERROR_CODE]) == ("conflict", "409")
+    baker.oven.gate.set()
+    await until(lambda: first)
+    assert json.loads(first[0].data) == {"n": 1}
+    assert baker.oven.done == ["Bake"]
+
+
+async def test_the_same_id_on_another_verb_is_another_request(baker):
+    """One thing that a user does may be several requests, all under the one Idempotency-Key."""
+    assert (await baker.ask("bake", {"n": 1}, **ID))[0] == {"n": 1}
+    assert (await baker.ask("knead", {"n": 1}, **ID))[0] == {"n": 1}
+    assert (await baker.ask("describe", **ID))[0] == {}
+    assert (await baker.ask("burn", **ID))[0]["error"] == "endpoint_not_found"
+    assert baker.oven.done == ["Bake", "Knead"]
 
 
 async def test_a_repeat_of_what_is_not_known_here_is_crashed_and_not_executed(baker):
@@ -200,8 +226,49 @@ async def test_a_copy_that_joins_a_running_stream_gets_the_whole(baker):
     assert len(baker.oven.done) == 1
 
 
-async def test_a_stream_that_nobody_takes_ends_with_busy(tmp_path):
+async def test_a_stream_that_can_be_sent_nowhere_is_remembered_like_any_request(baker):
+    """Else each would stay in the cache for ever."""
+    headers = {"vx11-request-id": "r1", "vx11-caller": "ana", "vx11-stream": "1"}
+    baker.asks.send("vx11.baker.slice", b'{"n": 1}', headers=headers)
+    await until(lambda: baker.responder.stats.verbs)
+    assert (await baker.ask("slice", b'{"n": 1}', **ID))[0] == {"n": 1}
+    assert baker.responder._replies._running == {}
+    assert baker.oven.done == ["Slice"]
+
+
+async def test_a_handler_that_makes_pieces_without_a_pause_is_no_slow_reader(baker):
+    """Nothing is sent while it does not wait: it is held up until there is room again."""
+    many = chunks.UNSENT_MOST * 3
+    got = baker.send("slice", {"n": many}, vx11_stream="1")
+    await until(lambda: got and call.END in got[-1].headers)
+    assert len(got) == many + 1
+    assert got[-1].headers[call.END] == "ok"
+
+
+async def test_a_stream_whose_small_pieces_nobody_takes_ends_with_busy(tmp_path, monkeypatch):
+    """Their number is bounded, too, not only their bytes."""
+    monkeypatch.setattr(chunks, "LOOKS_MOST", 5)
+    with embedded(tmp_path) as server:
+        async with serving(server) as baker:
+
+            async def act(request, circumstances):
+                if len(baker.oven.done) == 1:
+                    freeze(server.process.pid)
+                await asyncio.sleep(0)
+
+            baker.oven.act = act
+            got = baker.send("slice", {"n": 50_000}, vx11_stream="1")
+            await until(lambda: baker.responder.stats.verbs)
+            assert baker.wire.unsent <= chunks.UNSENT_MOST + 1
+            thaw(server.process.pid)
+            await until(lambda: got and call.END in got[-1].headers)
+    assert (code_of(got[-1]), got[-1].headers[call.END]) == ("busy", "error")
+    assert len(baker.oven.done) < 50_000
+
+
+async def test_a_stream_that_nobody_takes_ends_with_busy(tmp_path, monkeypatch):
     """What waits to be sent must not fill this process: 80 MB here, of which a few are kept."""
+    monkeypatch.setattr(chunks, "LOOKS_MOST", 5)
     with embedded(tmp_path) as server:
         async with serving(server) as baker:
 
@@ -221,7 +288,8 @@ async def test_a_stream_that_nobody_takes_ends_with_busy(tmp_path):
 
 async def test_the_record_of_a_request_says_who_and_how_and_no_secret(baker):
     records: list[dict] = []
-    await baker.asks.hear("vx11.calls.baker.*", lambda msg: records.append(json.loads(msg.data)))
+    subjects: list[str] = []
+    await baker.asks.hear("vx11.calls.baker.*", lambda m: subjects.append(m.subject) or records.append(json.loads(m.data)))
     await baker.asks.barrier()
     await baker.ask("login", {"user": "ana", "password": "hunter2"}, vx11_held_ms="5", **ID)
     await baker.ask("login", {"user": "ana", "password": ["hunter2"]})
@@ -234,6 +302,7 @@ async def test_the_record_of_a_request_says_who_and_how_and_no_secret(baker):
     assert good["took_ms"] > 0 == bad["took_ms"]
     assert "hunter2" not in json.dumps(records)
     assert unknown["subject"] == "vx11.baker.burn"
+    assert subjects[-1] == "vx11.calls.baker.unknown"
 
 
 async def test_what_was_not_executed_twice_is_recorded_too(baker):

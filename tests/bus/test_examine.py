@@ -115,5 +115,22 @@ def test_what_changed_while_it_was_imported_is_looked_at_again(source, roots) ->
     assert _stamp(source, before=begun) == _stamp(source) == begun - 10**9
 
 
+def test_a_date_in_the_future_is_no_change(source, roots) -> None:
+    """It was looked at again four times a second until that date came: half a core for a clock that had once been wrong."""
+    begun = look(source, roots)["begun"]
+    future = begun + 3_600 * 10**9
+    os.utime(source, ns=(future, future))
+    assert _stamp(source, before=begun) == CHANGED_SINCE, "nobody knows when it was written"
+    assert _stamp(source, before=begun, known=future - 1) == CHANGED_SINCE
+    assert _stamp(source, before=begun, known=future) == future == _stamp(source)
+
+
+def test_the_cost_of_its_import_is_told(source, roots) -> None:
+    source.write_text(f"import time\ntime.sleep(0.05)\n{source.read_text()}")
+    found = look(source, roots)
+    assert 0.05 <= found["took"] < 5
+    assert found["dormant"]
+
+
 def test_an_error_from_nowhere_has_no_place(roots) -> None:
     assert blame(RuntimeError("lost"), roots) == "RuntimeError: lost"

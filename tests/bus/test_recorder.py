@@ -75,12 +75,12 @@ async def test_the_last_records_go_when_the_instance_leaves(calls):
 async def test_beyond_saturation_records_are_shed_and_counted(calls):
     got, wire = calls
     made = Recorder(wire, "baker", "run1")
-    for _ in range(recorder.BATCH + 7):
+    for _ in range(recorder.WAITING_MOST + 7):
         note(made)
-    await until(lambda: len(got) == recorder.BATCH)
+    await until(lambda: len(got) == recorder.WAITING_MOST)
     assert made.shed == 7
     note(made)
-    await until(lambda: len(got) == recorder.BATCH + 1)
+    await until(lambda: len(got) == recorder.WAITING_MOST + 1)
 
 
 async def test_without_a_server_records_are_shed_and_nobody_notices(tmp_path):
@@ -94,13 +94,26 @@ async def test_without_a_server_records_are_shed_and_nobody_notices(tmp_path):
             assert made.shed == 1
 
 
-@pytest.mark.parametrize("verb", ["", "a b", "a.b", "*", ">", "a\r\nPUB x 0"])
-async def test_a_verb_that_is_no_subject_token_is_recorded_all_the_same(calls, verb):
-    """A stranger may ask for anything; what was refused is recorded, too."""
+async def test_saturation_costs_the_loop_no_long_pause(calls, monkeypatch):
+    """Hundreds at once would hold up the answers behind them: they go in slices."""
     got, wire = calls
-    note(Recorder(wire, "baker", "run1"), verb, code="endpoint_not_found")
+    made, turns = Recorder(wire, "baker", "run1"), []
+    unpaced = made._send_slice
+    monkeypatch.setattr(made, "_send_slice", lambda: turns.append(1) or unpaced())
+    for _ in range(recorder.SLICE * 4 + 1):
+        note(made)
+    await until(lambda: len(got) == recorder.SLICE * 4 + 1)
+    assert len(turns) == 5
+
+
+@pytest.mark.parametrize("verb", ["", "a b", "a.b", "*", ">", "a\r\nPUB x 0", "burn", "burn2"])
+async def test_records_of_verbs_that_there_are_not_go_to_one_subject(calls, verb):
+    """A stranger may ask for anything, and what was refused is recorded, too; each subject costs the server memory."""
+    got, wire = calls
+    note(Recorder(wire, "baker", "run1"), verb, code="endpoint_not_found", known=False)
     await until(lambda: got)
     assert got[0][0] == "vx11.calls.baker.unknown"
+    assert got[0][1]["subject"] == f"vx11.baker.{verb}"
     assert wire.is_connected
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextvars import ContextVar
 
 import pytest
 
@@ -76,6 +77,13 @@ async def test_an_unknown_verb_is_told_those_that_there_are(baker):
     assert document["verbs"] == ["bake", "describe", "knead", "login", "look", "slice"]
     assert headers[call.ERROR_CODE] == "404"
     assert baker.responder.stats.verbs == {}, "a stranger's words are not kept"
+
+
+@pytest.mark.parametrize("verb", ["oven.bake", "bake.describe", "inst.baker.run1.bake"])
+async def test_what_only_ends_like_a_verb_is_none(baker, verb):
+    """Awake and asleep the same subjects are answered, and nothing is executed by a name that is in no card."""
+    assert (await baker.ask(verb))[0]["error"] == "endpoint_not_found"
+    assert baker.oven.done == []
 
 
 async def test_every_actor_describes_itself(nats_server):
@@ -156,6 +164,25 @@ async def test_handlers_run_at_the_same_time_up_to_the_limit_and_the_rest_waits_
         baker.oven.gate.set()
         await until(lambda: all(answers))
     assert [json.loads(got[0].data)["n"] for got in answers] == [0, 1, 2, 3, 4]
+
+
+async def test_what_waited_its_turn_inherits_nothing_of_the_one_before(nats_server):
+    """It is started as that one ends."""
+    basket: ContextVar[str] = ContextVar("basket", default="empty")
+    seen: list[str] = []
+
+    async def act(request, circumstances):
+        seen.append(basket.get())
+        basket.set("full")
+        await baker.oven.gate.wait()
+
+    async with serving(nats_server, concurrency=1) as baker:
+        baker.oven.act = act
+        answers = [baker.send("bake", {"n": n}) for n in range(3)]
+        await until(lambda: baker.responder.in_flight == 3)
+        baker.oven.gate.set()
+        await until(lambda: all(answers))
+    assert seen == ["empty"] * 3
 
 
 async def test_beyond_limit_and_queue_it_is_busy_and_surely_not_executed(nats_server):

@@ -19,6 +19,7 @@ import pytest
 from bus import supervisor
 from bus.client import Bus
 from bus.loading import TREE
+from bus.logs import LOG_BYTES_MOST
 from bus.process import is_same, started_at
 from bus.settings import Settings
 from bus.supervisor import Service, Supervisor, read_run_file
@@ -71,6 +72,15 @@ def test_the_run_file_names_everything_that_runs(system):
     assert (document["version"], document["http_url"]) == (supervisor.VERSION, "")
     assert document["nats_url"].startswith("nats://127.0.0.1:")
     assert urlsplit(document["redis_url"]).password
+
+
+async def test_a_log_that_has_grown_long_is_begun_anew_while_its_process_goes_on_writing(system):
+    """They grew for as long as there was room on the disk."""
+    log = system.home / "logs" / "redis.log"
+    with log.open("ab") as grown:
+        grown.truncate(LOG_BYTES_MOST + 1)
+    await until(lambda: log.stat().st_size == 0, 2 * supervisor.LOGS_S + 10)
+    assert log.with_name("redis.log.1").stat().st_size == LOG_BYTES_MOST + 1
 
 
 def test_the_run_file_is_for_its_owner_only(system):

@@ -366,7 +366,6 @@ def test_the_seam_is_as_wide_as_it_says():
         "_send_unsubscribe",
         "_remove_sub",
         "_id",
-        "_pending_queue",
     }
 
 

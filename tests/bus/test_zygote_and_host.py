@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import math
+import os
 import signal
+import socket
 import sys
 import time
 
 import psutil
 import pytest
 
+from bus import call
+from bus.host import Host, Source
 from bus.instance import LOST_CLAIM
 from bus.process import started_at
-from tests.bus.hosting import gone, hosted, kill, madre_of, spare_of
+from bus.settings import Settings
+from tests.bus.hosting import GREETER, gone, hosted, kill, madre_of, spare_of
 from tests.bus.shop import until
 
 NOTICED_S = 1.0
@@ -67,6 +74,22 @@ async def test_a_known_activation_is_told_again_and_not_started_again(house, mad
     await until(lambda: len(madre.events("waking", "greeter")) == 4)
     assert {told["pid"] for told in madre.events("waking", "greeter")} == {active["pid"]}
     assert len(madre.events("active", "greeter")) == 1
+
+
+async def test_all_that_a_wake_is_told_of_belongs_to_the_conversation_that_caused_it(house, madre):
+    """Else nobody who follows a request by its id sees why it took longer."""
+    told: list[tuple[str, str, str]] = []
+    await madre.bus.listen(
+        "vx11.events.power.*.greeter",
+        lambda msg: told.append((msg.subject.split(".")[3], msg.headers[call.CORRELATION], msg.headers[call.TRACEPARENT][:35])),
+    )
+    await madre.knows("greeter")
+    trace = call.new_traceparent()
+    headers = {call.CORRELATION: "conversation-1", call.TRACEPARENT: trace, call.PATH: "switch"}
+    await madre.activate("greeter", headers=headers)
+    await until(lambda: madre.events("active", "greeter"))
+    await until(lambda: {fact for fact, *_ in told} >= {"waking", "active"})
+    assert {(ids, traced) for fact, ids, traced in told if fact != "activate"} == {("conversation-1", trace[:35])}
 
 
 @pytest.mark.parametrize("name", ["nobody", "broken", "fatal"])
@@ -174,6 +197,55 @@ async def test_an_edit_is_a_new_card_within_a_second_and_the_next_wake_runs_it(h
     assert (await madre.greeted("edited"))["text"] == "after!"
 
 
+async def test_a_wake_at_the_moment_of_an_edit_runs_what_was_written(house, madre):
+    """Within a look, 0.25 s, it was answered by the source of before."""
+    house.write("hasty", "0")
+    await madre.knows("hasty")
+    for text in ("1", "2", "3"):
+        house.write("hasty", text)
+        active = await madre.wake("hasty")
+        assert (await madre.greeted("hasty"))["text"] == text
+        await madre.drain("hasty", active["run"])
+
+
+async def test_a_file_from_the_future_is_looked_at_and_left_alone(house, madre):
+    """Found by reading: it was imported anew four times a second until its date had come."""
+    registered: list[str] = []
+    await madre.bus.listen("vx11.madre.register", lambda msg: registered.append(json.loads(msg.data)["card"]["name"]))
+    file = house.write("ahead")
+    os.utime(file, ns=(time.time_ns() + 10**13,) * 2)
+    await madre.knows("ahead")
+    for text in ("a", "b", "c", "d", "e", "f"):
+        house.write("other", text)
+        count = registered.count("other")
+        await until(lambda: registered.count("other") > count)  # noqa: B023 - awaited here
+    assert registered.count("ahead") <= 2
+
+
+@pytest.mark.parametrize(("name", "pause", "preloaded"), [("quick", 0.0, True), ("sluggish", 0.5, False)])
+async def test_a_parked_process_imports_only_what_is_imported_quickly(house, madre, name, pause, preloaded):
+    """It is of no use until it is ready: one slow actor would cost every second wake of all others."""
+    trace = house.home / f"{name}.imported"
+    line = f"import os, time; print(os.getpid(), file=open({str(trace)!r}, 'a')); time.sleep({pause})\n"
+    house.write(name, source=GREETER.replace("import os\n", f"import os\n{line}"))
+    spare = await spare_of(house, madre)
+    if preloaded:
+        await until(lambda: str(spare) in trace.read_text().split())
+    assert preloaded or str(spare) not in trace.read_text().split()
+    active = await madre.wake(name)
+    assert str(active["pid"]) in trace.read_text().split()
+
+
+def test_all_that_a_parked_process_imports_is_imported_quickly(tmp_path):
+    """The quickest first; what does not fit any more is imported by its own instances."""
+    here, there = socket.socketpair()
+    with here, there:
+        host = Host(None, here, Settings(tmp_path), name="h")
+        costs = {"b": 0.25, "a": 0.05, "d": 0.29, "c": 0.26, "heavy": math.inf}
+        host._sources = {name: Source({"name": name}, light_s=cost) for name, cost in costs.items()}
+        assert host._light() == ["a", "b", "c"]
+
+
 async def test_a_mistake_and_its_correction_are_noticed_within_a_second(house, madre):
     house.write("clumsy")
     await madre.knows("clumsy")
@@ -184,6 +256,17 @@ async def test_a_mistake_and_its_correction_are_noticed_within_a_second(house, m
         await until(lambda: wrong in madre.cards["clumsy"]["error"] and bool(wrong) == bool(madre.cards["clumsy"]["error"]))  # noqa: B023 - awaited here
         assert time.monotonic() - begun < NOTICED_S
     assert madre.cards["clumsy"]["card_version"] == good
+
+
+async def test_an_actor_that_was_taken_away_cannot_be_loaded_until_it_is_back(house, madre):
+    """It went on being shown, and the parked process went on being it."""
+    file = house.write("guest")
+    await madre.knows("guest")
+    file.rename(house.home / "guest.py")
+    file.parent.rmdir()
+    await until(lambda: "ModuleNotFoundError" in madre.cards["guest"]["error"])
+    house.write("guest")
+    await until(lambda: madre.cards["guest"]["error"] == "")
 
 
 async def test_a_new_actor_is_noticed_within_a_second(house, madre):
@@ -238,6 +321,24 @@ async def test_a_host_that_is_told_to_stop_lets_its_instances_finish(own):
         exited = await madre.exited("greeter")
         await until(lambda: own.process.poll() is not None, 3.0)
     assert exited["clean"]
+    assert own.process.returncode == 0
+
+
+async def test_a_host_that_stops_asks_again_when_its_order_was_lost(own):
+    """With the server, or with madre: it waited to its very end for an instance that nobody had told to leave."""
+    async with madre_of(own) as madre:
+        active = await madre.wake("greeter")
+        own.process.send_signal(signal.SIGTERM)
+        await until(lambda: madre.sleeps == ["greeter"])
+        own.server.kill()
+        own.server.start()
+        await until(lambda: len(madre.sleeps) > 1)
+
+        def drained() -> bool:
+            madre.wire.send(f"vx11.inst.greeter.{active['run']}._drain", b'{"epoch": 1}')  # until it has found the server, too
+            return own.process.poll() is not None
+
+        await until(drained)
     assert own.process.returncode == 0
 
 

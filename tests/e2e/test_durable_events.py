@@ -63,9 +63,10 @@ async def test_an_event_finds_its_handler_awake(home: House) -> None:
 
 async def test_an_event_that_was_published_while_madre_was_dead_wakes_it_when_she_is_back(home: House) -> None:
     await home.sleep("notebook")
-    born = await home.kill("madre")
     texts = fresh()
-    (number,) = await jot(home, *texts)
+    with home.frozen(home.supervisor.pid):  # else she is back before the event is published
+        born = await home.kill("madre")
+        (number,) = await jot(home, *texts)
     await home.back("madre", born)
     await handled(home, *texts)
     started = [one.sequence for one in await home.events(number) if one.subject == "vx11.events.madre.started"]

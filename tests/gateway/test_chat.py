@@ -110,6 +110,17 @@ async def test_an_idempotency_key_becomes_the_request_id(link):
     assert is_error(await link.post(CHAT, {"message": "hi"}, headers={"Idempotency-Key": "a b"}), "invalid")
 
 
+async def test_a_chat_that_is_sent_again_under_its_key_is_the_same_request(link):
+    """A new session each time would make it another one, which is a conflict; another key begins another session."""
+    for key in ("order-17", "order-17", "order-18"):
+        await link.post(CHAT, {"message": "hi"}, headers={"Idempotency-Key": key})
+    for _ in range(2):
+        await link.post(CHAT, {"message": "hi"})
+    first, again, *others = [asked.body["session_id"] for asked in link.bus.of(OPERATOR)]
+    assert first == again
+    assert len({first, *others}) == 4
+
+
 async def test_4000_characters_are_enough(link):
     assert (await link.post(CHAT, {"message": "x" * 4_000})).status == 200
     reply = await link.post(CHAT, {"message": "x" * 4_001, "session_id": "s-1"})

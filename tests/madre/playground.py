@@ -40,6 +40,9 @@ class Run:
     code: int | None = None
 
 
+LOOK_S = 0.05
+
+
 @dataclass
 class Host:
     """Starts instances as tasks with connections of their own. `deaf`: it starts none, as if there were no host."""
@@ -127,11 +130,12 @@ class Host:
         task.add_done_callback(self._watching.discard)
 
     async def close(self) -> None:
+        self.deaf = True
         self.oven.gate.set()
-        for run in self.started:
-            run.task.cancel()
-        if self._watching:
-            await asyncio.wait(self._watching)
+        while self._watching:  # one that still connects is not among the started yet
+            for run in self.started:
+                run.task.cancel()
+            await asyncio.wait(self._watching, timeout=LOOK_S)
 
 
 @dataclass

@@ -275,6 +275,14 @@ async def test_a_fault_in_the_clock_of_one_actor_leaves_the_others_theirs(ground
     assert code_of(await ground.ask(headers={call.DEADLINE: deadline(0.3)})) == "waking"
 
 
+@pytest.mark.parametrize("again", [call.AGAIN_HELD, "1"])
+async def test_a_repeat_that_is_given_up_is_not_said_to_have_never_been_begun(ground: Playground, again: str):
+    """Its first copy may have been executed before the server was lost; who hears `waking` would ask anew, and run it twice."""
+    ground.host.deaf = True
+    headers = {call.DEADLINE: deadline(0.3), call.REQUEST_ID: "r1", call.AGAIN: again}
+    assert code_of(await ground.ask(headers=headers)) == "timeout"
+
+
 # -- another madre, a server that was away ------------------------------------------------------------------------------
 
 

@@ -82,6 +82,18 @@ async def test_a_plain_request_is_answered_before_a_stock_client_gives_up(ground
     assert time.monotonic() - begun < 0.4 + 2 * standin_module.MARGIN_S
 
 
+async def test_a_request_whose_deadline_has_passed_wakes_nobody(ground: Playground):
+    """It woke the actor, for a caller who had gone, and was told that it is waking."""
+    msg = await ground.ask(headers={call.DEADLINE: deadline(-0.01)})
+    assert (code_of(msg), ground.state, ground.baker.power.wakes) == ("timeout", "dormant", 0)
+
+
+async def test_a_request_with_little_time_left_wakes_for_the_next_one(ground: Playground):
+    """Less than the margin in which madre answers herself: a caller in such a hurry would else never find it awake."""
+    await ground.ask(headers={call.DEADLINE: deadline(0.03)})
+    await ground.until("active")
+
+
 async def test_a_request_that_wants_no_answer_wakes_and_is_executed(ground: Playground):
     ground.asks.send("vx11.baker.bake", b"{}")
     await until(lambda: ground.oven.done)
@@ -136,6 +148,52 @@ async def test_a_denial_is_an_event(ground: Playground):
     await ground.ask()
     await until(lambda: got)
     assert json.loads(got[0].data)["actor"] == "baker"
+
+
+CONVERSATION = {call.CORRELATION: "conversation-1", call.TRACEPARENT: call.new_traceparent()}
+
+
+async def heard_of(ground: Playground, fact: str) -> list[tuple[str, str]]:
+    """Conversations and traces of the power events that are to come."""
+    got: list[tuple[str, str]] = []
+    await ground.caller.listen(
+        f"vx11.events.power.{fact}.baker",
+        lambda msg: got.append((msg.headers[call.CORRELATION], msg.headers[call.TRACEPARENT][:35])),
+    )
+    await ground.caller.wire.barrier()
+    return got
+
+
+async def test_a_wake_belongs_to_the_conversation_of_the_request_that_caused_it(ground: Playground):
+    """Also when it is ordered again."""
+    got = await heard_of(ground, "activate")
+    ground.host.deaf = True
+    ground.asks.send("vx11.baker.bake", b"{}", headers=CONVERSATION)
+    await until(lambda: len(got) > 1)
+    assert set(got) == {("conversation-1", CONVERSATION[call.TRACEPARENT][:35])}
+
+
+async def test_an_ordered_wake_belongs_to_the_conversation_of_the_order(ground: Playground):
+    got = await heard_of(ground, "activate")
+    await answered(ground.asks, "vx11.madre.wake", b'{"name": "baker"}', CONVERSATION)
+    assert got == [("conversation-1", CONVERSATION[call.TRACEPARENT][:35])]
+
+
+async def test_a_denial_belongs_to_the_conversation_of_the_request(ground: Playground):
+    got = await heard_of(ground, "denied")
+    ground.madre.policy.gates["baker"] = "closed"
+    await ground.ask(headers=CONVERSATION)
+    await until(lambda: got)
+    assert got == [("conversation-1", CONVERSATION[call.TRACEPARENT][:35])]
+
+
+async def test_a_failure_to_wake_belongs_to_the_conversation_of_the_request(ground: Playground, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("actors.madre.power.GIVE_UP_S", 0.3)
+    got = await heard_of(ground, "failed")
+    ground.host.deaf = True
+    await ground.ask(headers=CONVERSATION)
+    await until(lambda: got)
+    assert got == [("conversation-1", CONVERSATION[call.TRACEPARENT][:35])]
 
 
 async def test_an_answer_in_the_actors_place_is_recorded(ground: Playground):

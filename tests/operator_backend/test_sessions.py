@@ -16,9 +16,9 @@ from actors.operator_backend.sessions import (
     SESSIONS_MOST,
     TITLE_CHARS,
     Sessions,
-    rfc3339,
 )
 from bus.cache import Cache, open_cache
+from bus.moment import rfc3339
 from bus.redis_server import RedisServer
 from schemas.errors import Failure
 from schemas.operator_backend import SessionLine

@@ -8,6 +8,8 @@ from pathlib import Path
 from gateway.torture.run import Plan, Report, torture
 
 RATE = 300.0
+EVENTS = 10.0
+"""A second: enough that one is under way whenever a fault strikes."""
 
 
 def tell(*words: object) -> None:
@@ -23,6 +25,8 @@ async def suffer(home: Path, plan: Plan) -> Report:
     for kind, outcomes in verdict.outcomes.items():
         tell(f"  {kind:8}", ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items()))
     tell(f"  p50 {verdict.p50_ms} ms, p99 {verdict.p99_ms} ms; {verdict.held} held, {verdict.direct} direct")
+    events = verdict.events
+    tell(f"  events: {events.acked} acknowledged, {events.handled} handled, {events.handled_again} again; {report.naps} naps")
     tell(f"  second answers {verdict.second_answers}, crashed but not begun {verdict.crashed_unbegun}")
     for one in report.struck:
         tell(f"  {one.what} {one.victim} ({one.moment}): answered {one.answered_s} s, itself again {one.recovered_s} s")
@@ -34,6 +38,11 @@ def held(report: Report) -> bool:
     told = f"{report.verdict.broken} (seed {report.plan.seed})"
     assert report.verdict.broken == [], told
     assert report.verdict.overlaps == []
+    assert report.verdict.executed_late == 0
+    assert report.verdict.dated > report.requests / 2
+    if report.plan.events:
+        assert report.verdict.events.handled == report.verdict.events.acked > 0
+        assert report.naps > 0, "an event that finds its handler awake proves little"
     assert report.verdict.held > 0
     assert report.verdict.direct > 0
     return True

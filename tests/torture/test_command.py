@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,15 +12,17 @@ from typer.testing import CliRunner
 
 from bus.settings import Settings
 from gateway.cli import torture as command
+from gateway.cli import torture_report
 from gateway.cli.app import app
 from gateway.cli.desk import Desk
 from gateway.cli.screen import Screen
 from gateway.torture import run as runs
 from gateway.torture.faults import MOMENTS, VICTIMS, Faults
-from gateway.torture.history import Struck
-from gateway.torture.run import Plan, Report
+from gateway.torture.history import RUN, Journal, Struck
+from gateway.torture.lives import Events
+from gateway.torture.run import Plan, Progress, Report
 from gateway.torture.storm import Storm
-from gateway.torture.verdict import Verdict
+from gateway.torture.verdict import Verdict, recoveries
 from schemas.errors import CODES, Failure
 
 
@@ -67,11 +70,20 @@ def test_it_runs_on_a_system_of_its_own_and_leaves_nothing_behind(tmp_path):
 def test_the_options_become_the_plan(made, tmp_path):
     typed(
         "--cycles", "5", "--rate", "50", "--seconds", "9", "--kill", "actor", "--kill", "nats-server", "--freeze", "madre",
-        "--seed", "3", "--payload", "100", "--storm", "10", home=tmp_path,
+        "--seed", "3", "--payload", "100", "--storm", "10", "--actors", "3", "--events", "7", "--at", "waking", "--at", "slept",
+        home=tmp_path,
     )  # fmt: skip
     assert made.plan == Plan(
-        cycles=5, rate=50.0, seconds=9.0, kills=("actor", "nats-server"), freezes=("madre",), seed=3, pad=100, storm=10
-    )
+        cycles=5, rate=50.0, seconds=9.0, kills=("actor", "nats-server"), freezes=("madre",), seed=3, pad=100, storm=10,
+        actors=3, events=7.0, moments=("waking", "slept"),
+    )  # fmt: skip
+
+
+def test_every_moment_can_be_named_and_all_are_meant_when_none_is(made, tmp_path):
+    assert tuple(command.Moment) == MOMENTS
+    typed(home=tmp_path)
+    assert made.plan.moments == MOMENTS
+    assert typed("--at", "midnight", home=tmp_path).exit_code == 2
 
 
 def test_every_victim_can_be_named(made, tmp_path):
@@ -90,7 +102,7 @@ def test_the_same_seed_strikes_in_the_same_order():
     """A failure can be looked for again."""
 
     def order(seed: int) -> list[object]:
-        faults = Faults(None, None, None, kills=VICTIMS, freezes=VICTIMS, seed=seed)
+        faults = Faults(None, None, None, None, kills=VICTIMS, freezes=VICTIMS, seed=seed)
         return [faults._random.choice([*faults._strikes, *MOMENTS]) for _ in range(20)]
 
     assert order(1) == order(1) != order(2)
@@ -131,10 +143,13 @@ def test_faults_are_told_with_how_long_they_lasted(made, tmp_path):
         Struck("kill", "madre", "any", 3.0, 9.0, 0.75, None),
         Struck("freeze", "actor", "waking", 10.0, 11.0, 0.125, 1.0),
     ]
+    made.report.verdict.recoveries = recoveries(made.report.struck)
     out = typed(home=tmp_path).stdout
     assert out.index("kill madre") < out.index("freeze actor")
     [madre] = [line for line in out.splitlines() if "kill madre" in line]
-    assert madre.split()[2:] == ["2", "0.75", "s", "0.75", "s", "never", "never"]
+    assert madre.split()[2:] == ["2", "0.75", "s", "0.75", "s", "0.75", "s", "never", "never", "never"]
+    [every] = [line for line in out.splitlines() if line.startswith("all ")]
+    assert every.split()[1] == "3"
 
 
 def test_every_outcome_has_its_column(made, tmp_path):
@@ -153,8 +168,56 @@ def test_a_system_that_does_not_start_is_a_failure_with_its_own_code(made, tmp_p
     assert not made.folder.exists()
 
 
-def test_how_far_it_is_fits_one_line():
-    report = Report(Plan(cycles=60, kills=("madre",)), requests=12_345, cycles=7, struck=[Struck("kill", "madre", "any", 1.0)])
-    assert command._progress(report) == "7 of 60 cycles, 12,345 requests, 1 faults"
-    report = Report(Plan(seconds=300.0), requests=5, seconds=12.3)
-    assert command._progress(report) == "12 of 300 s, 5 requests"
+def test_what_became_of_the_events_and_the_deadlines_is_told(made, tmp_path):
+    events = Events(published=9, acked=8, handled=7, lost=1, handled_again=2)
+    made.report.verdict = Verdict(outcomes={"once": {"ok": 3}}, dated=3, executed_late=2, events=events)
+    out = typed(home=tmp_path).stdout
+    assert "events: 9 published, 8 acknowledged, of these 7 handled" in out
+    assert "lost: 1; not in the log: 0; handled again: 2" in out
+    assert "with a deadline: 3; executed after it: 2" in out
+
+
+def test_what_is_kept_stays_and_can_be_judged_again(made, tmp_path):
+    """The history of a run that was fine, too; the second verdict needs nothing but the files."""
+    folder = tmp_path / "kept"
+    assert str(folder) in typed("--keep", str(folder), home=tmp_path).stdout
+    assert made.folder == folder
+    assert typed("--keep", str(folder), home=tmp_path).exit_code == CODES["conflict"].exit
+    with Journal(folder / "history" / RUN) as journal:
+        journal.write("begin", plan={"cycles": 7, "kills": ["madre"], "a later field": 1})
+        journal.write("end", strays=0, cycles=7, seconds=1.5)
+    for place in (folder, folder / "history"):
+        ran = typed("--check", str(place), "--json", home=tmp_path)
+        document = json.loads(ran.stdout)
+        assert (ran.exit_code, document["ok"], document["cycles"], document["plan"]["kills"]) == (0, True, 7, ["madre"])
+
+
+def test_a_history_that_breaks_off_is_said_to(tmp_path):
+    with Journal(tmp_path / RUN) as journal:
+        journal.write("begin", plan={})
+    assert "ended before its end" in typed("--check", str(tmp_path), home=tmp_path).stdout
+
+
+def test_without_a_history_there_is_nothing_to_check(tmp_path):
+    assert typed("--check", str(tmp_path), home=tmp_path).exit_code == CODES["not_found"].exit
+
+
+def test_how_far_it_is_is_told_in_a_few_lines():
+    struck = Struck("kill", "madre", "waking", 1.0)
+    now = Progress(Plan(kills=("madre",), events=5.0), "", 3.2, 7, 12_345, Counter(ok=12_300, crashed=2), 15, 14, [struck])
+    assert torture_report.progress(now).splitlines() == [
+        "7 of 60 cycles, 1 faults",
+        "  requests  12,345: 12,300 ok, 2 crashed",
+        "  events    15 acknowledged, 14 handled",
+        "  last      kill madre at waking",
+    ]
+    struck.until, struck.answered_s, struck.recovered_s = 2.0, 0.25, 0.75
+    assert torture_report.progress(now).splitlines()[-1].endswith("kill madre at waking; answered: 0.25 s, itself again: 0.75 s")
+    struck.recovered_s = None
+    assert torture_report.progress(now).endswith("answered: 0.25 s, itself again: never")
+
+
+def test_how_far_it_is_in_a_run_of_so_many_seconds():
+    now = Progress(Plan(seconds=300.0), "", 12.3, 40, 5, Counter(ok=5))
+    assert torture_report.progress(now) == "12 of 300 s, 40 cycles\n  requests  5: 5 ok"
+    assert torture_report.progress(Progress(Plan())) == "starting a scratch system"

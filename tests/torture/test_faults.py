@@ -7,13 +7,15 @@ import pytest
 from gateway.torture.faults import RECOVER_S
 from gateway.torture.run import Plan
 from gateway.torture.system import GATEWAY
-from tests.torture.suffering import RATE, held, suffer, times
+from tests.torture.suffering import EVENTS, RATE, held, suffer, times
 
 SERVICES = ("actor", "madre", "host", "nats-server")
 PAIRS = (("actor", "madre"), ("host", "nats-server"))
 STRIKES = 6
-SEED = 4
-"""With it each of a pair is struck three times: during a sleep, during a wake, and at any moment."""
+SEED = 19
+"""With it each of a pair is struck three times: around a sleep, around a wake, and at any moment."""
+EACH_ONCE = 163
+"""With it the first four draws name each of the four; one that is not there just then is left out."""
 MINUTES_S = 180
 """A busy machine takes several times as long."""
 
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.timeout(MINUTES_S)
 @pytest.mark.parametrize("victims", PAIRS, ids=" and ".join)
 async def test_killed_processes_break_no_promise(tmp_path, victims):
     """Must-show 5, the short form: the count of each outcome is printed, and how long until it was itself again."""
-    report = await suffer(tmp_path / "home", Plan(strikes=STRIKES, rate=RATE, kills=victims, seed=SEED))
+    report = await suffer(tmp_path / "home", Plan(strikes=STRIKES, rate=RATE, events=EVENTS, kills=victims, seed=SEED))
     assert held(report)
     assert {one.victim for one in report.struck} == set(victims)
     assert max(times(report)) < RECOVER_S
@@ -31,7 +33,7 @@ async def test_killed_processes_break_no_promise(tmp_path, victims):
 
 async def test_frozen_processes_break_no_promise(tmp_path):
     """Each goes on where it stood: what waited for it is answered, late but in time; nobody takes its place."""
-    plan = Plan(strikes=STRIKES, rate=RATE, freezes=SERVICES, seed=6, frozen_s=(0.3, 1.5))
+    plan = Plan(strikes=len(SERVICES), rate=RATE, actors=2, freezes=SERVICES, seed=EACH_ONCE, frozen_s=(0.3, 1.5))
     report = await suffer(tmp_path / "home", plan)
     assert held(report)
     assert len({one.victim for one in report.struck}) >= 3
@@ -41,8 +43,8 @@ async def test_frozen_processes_break_no_promise(tmp_path):
 
 async def test_through_the_gateway_each_request_has_an_answer_or_a_clear_error(tmp_path):
     """The gateway is killed and frozen, too: its clients see a lost connection, the others nothing."""
-    plan = Plan(strikes=4, rate=150.0, kills=(GATEWAY, "madre"), freezes=(GATEWAY,), frozen_s=(0.3, 1.0), seed=3)
+    plan = Plan(strikes=4, rate=150.0, kills=(GATEWAY, "madre"), freezes=(GATEWAY,), frozen_s=(0.3, 1.0), seed=SEED)
     report = await suffer(tmp_path / "home", plan)
     assert held(report)
     assert report.verdict.outcomes["http"]["ok"] > 0
-    assert any(one.victim == GATEWAY for one in report.struck)
+    assert {one.what for one in report.struck if one.victim == GATEWAY} == {"kill", "freeze"}

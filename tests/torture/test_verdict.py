@@ -1,20 +1,29 @@
-"""The checker finds what is planted: losses, doubles, late work, two instances, missing answers; and nothing else."""
+"""The checker finds what is planted among requests: losses, doubles, late work, two instances, wrong answers; no more."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
-from gateway.torture.history import HASTY, HTTP, KINDS, Asked, Execution, Struck, read_executions
-from gateway.torture.verdict import ENOUGH, LOSS, judge, overlaps, percentiles
+from gateway.torture import verdict as checker
+from gateway.torture.history import HASTY, HTTP, KINDS, REFUSED, Asked, Execution, History, Struck
+from gateway.torture.verdict import ENOUGH, LOSS, Verdict, overlaps, percentiles, recoveries
 
 DEADLINE = 4.5
 
 
 def clean(number: int = 40) -> tuple[list[Asked], list[Execution]]:
     """A history in which nothing went wrong: one request every 10 ms, two instances one after the other."""
-    asked = [Asked(n, KINDS[n % 4], n / 100, "ok", n / 100 + 0.005, 1) for n in range(number)]
+    asked = [Asked(n, KINDS[n % 4], n / 100, "ok", n / 100 + 0.005, 1, of=n) for n in range(number)]
     executions = [Execution(a.n, f"i{a.n // 20}", a.sent + 0.002, a.sent + DEADLINE) for a in asked]
+    for entry in asked:
+        entry.deadline = 0.0 if entry.kind == "plain" else entry.sent + DEADLINE
     return asked, executions
+
+
+def judge(asked: list[Asked], executions: list[Execution], struck: Sequence[Struck] = (), strays: int = 0) -> Verdict:
+    return checker.judge(History(asked, executions, list(struck), end={"strays": strays}))
 
 
 def kill(at: float, until: float, victim: str = "madre") -> Struck:
@@ -63,6 +72,8 @@ def test_a_fault_excuses_what_it_met(kind, outcome):
     asked, executions = clean()
     hit = asked[20]
     hit.kind, hit.outcome = kind, outcome
+    if outcome in REFUSED:
+        del executions[20]
     assert judge(asked, executions, [kill(hit.sent - 0.05, hit.sent + 0.001)]).broken == []
 
 
@@ -79,6 +90,7 @@ def test_a_fault_excuses_nothing_that_it_did_not_meet(at, until):
 def test_who_waits_for_a_moment_only_may_be_told_so(outcome, broken):
     asked, executions = clean()
     asked[20].kind, asked[20].outcome = HASTY, outcome
+    del executions[20]
     assert len(judge(asked, executions).broken) == broken
 
 
@@ -168,9 +180,46 @@ def test_an_execution_after_the_deadline_is_found():
     assert verdict.broken == [f"1 were executed after their deadline (first: number {asked[-1].n})"]
 
 
+def test_an_execution_after_the_deadline_that_the_client_set_is_found_whatever_the_handler_was_told():
+    """A deadline that was lost on the way would be seen by nobody else."""
+    asked, executions = clean()
+    hit = one("once", asked)
+    executions[hit.n].deadline, executions[hit.n].at = 0.0, hit.deadline + 0.03
+    assert judge(asked, executions, [kill(0.0, 9.0)]).executed_late == 1
+
+
+def test_how_many_carried_a_deadline_is_counted():
+    assert judge(*clean()).dated == 30
+
+
+def test_an_answer_that_is_anothers_is_found():
+    asked, executions = clean()
+    asked[9].of, asked[13].of = 13, None
+    verdict = judge(asked, executions, [kill(0.0, 9.0)])
+    assert verdict.others == 2
+    assert verdict.broken == ["2 got the answer to another's request (first: number 9)"]
+
+
+@pytest.mark.parametrize("code", sorted(REFUSED - {"no responders"}))
+def test_a_refusal_of_what_was_executed_is_found(code):
+    """Who is refused asks again, and believes that nothing has been done."""
+    asked, executions = clean()
+    asked[9].kind, asked[9].outcome = HASTY, code
+    assert judge(asked, executions, [kill(0.0, 9.0)]).refused_executed == 1
+    del executions[9]
+    assert judge(asked, executions, [kill(0.0, 9.0)]).refused_executed == 0
+
+
+def test_work_that_nobody_asked_for_is_found():
+    asked, executions = clean()
+    executions.append(Execution(77, "i1", 0.35, 9.0))
+    assert judge(asked, executions).broken == ["1 were executed that nobody asked for (first: number 77)"]
+
+
 def test_a_request_without_a_deadline_is_never_late():
     asked, executions = clean()
-    executions[-1].deadline = 0.0
+    executions[-1].deadline = asked[-1].deadline = 0.0
+    executions[-1].at = 99.0
     assert judge(asked, executions).executed_late == 0
 
 
@@ -187,7 +236,14 @@ def test_two_instances_at_once_are_found(n, at):
 def test_an_instance_that_works_inside_the_time_of_another_is_found():
     spans = [("a", 0.0), ("a", 9.0), ("b", 4.0), ("c", 9.5)]
     assert overlaps([Execution(i, name, at, 0.0) for i, (name, at) in enumerate(spans)]) == [
-        "b began at 4.000 while a worked until 9.000"
+        "echo b began at 4.000 while a worked until 9.000"
+    ]
+
+
+def test_instances_of_two_actors_may_work_at_once():
+    spans = [("echo", "a", 0.0), ("echo2", "b", 4.0), ("echo", "a", 9.0), ("echo2", "c", 4.5), ("echo2", "b", 5.0)]
+    assert overlaps([Execution(i, name, at, actor=actor) for i, (actor, name, at) in enumerate(spans)]) == [
+        "echo2 c began at 4.500 while b worked until 5.000"
     ]
 
 
@@ -203,16 +259,25 @@ def test_crashed_requests_that_nobody_had_begun_are_counted():
     assert judge(asked, executions, [kill(0.0, 9.0)]).crashed_unbegun == 1
 
 
-def test_a_line_that_a_kill_cut_off_is_no_execution(tmp_path):
-    sink = tmp_path / "executions"
-    sink.write_text("1 a 10.5 15.0\n-1 a 10.6 15.0\n2 a 10.7 0.0\n3 a 10")
-    assert read_executions(sink) == [Execution(1, "a", 10.5, 15.0), Execution(2, "a", 10.7, 0.0)]
-
-
-def test_no_sink_is_no_execution(tmp_path):
-    assert read_executions(tmp_path / "executions") == []
-
-
 def test_percentiles():
     assert percentiles([float(n) for n in range(1_000, 0, -1)]) == (501.0, 991.0)
     assert percentiles([]) == (0.0, 0.0)
+
+
+def test_recoveries_are_told_by_kind_and_all_together():
+    struck = [Struck("kill", "madre", "any", n, n + 1.0, n / 100, n / 10) for n in range(200)]
+    struck += [Struck("freeze", "actor", "waking", 500.0, 501.0, 0.5, None)]
+    madre, actor, all_ = recoveries(struck)
+    assert (madre.fault, madre.times, madre.answered_s, madre.recovered_s) == (
+        "kill madre",
+        200,
+        (1.0, 1.98, 1.99),
+        (10.0, 19.8, 19.9),
+    )
+    assert (actor.fault, actor.times, actor.recovered_s) == ("freeze actor", 1, (None, None, None))
+    assert (all_.fault, all_.times, all_.recovered_s) == ("all", 201, (10.0, 19.8, None))
+
+
+def test_one_kind_of_fault_needs_no_sum():
+    assert [one.fault for one in recoveries([kill(1.0, 2.0)])] == ["kill madre"]
+    assert recoveries([kill(1.0, float("inf"))]) == []

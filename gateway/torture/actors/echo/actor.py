@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import time
@@ -15,7 +16,7 @@ actor = Actor("echo", summary="answers what it is asked", concurrency=2_000, que
 
 
 class Sink:
-    """One line per execution: number, instance, when it started, until when it was allowed to (0: no deadline).
+    """One JSON line per execution: number, instance, when it started, until when it was allowed to (0: no deadline).
 
     The instance has a name of its own: process ids come again.
     """
@@ -26,7 +27,14 @@ class Sink:
 
     def write(self, n: int, call: Call) -> None:
         if self._fd >= 0:
-            os.write(self._fd, f"{n} {self._instance} {time.time():.6f} {call.deadline:.3f}\n".encode())
+            line = {
+                "n": n,
+                "actor": actor.name,
+                "instance": self._instance,
+                "at": round(time.time(), 6),
+                "deadline": call.deadline,
+            }
+            os.write(self._fd, json.dumps(line).encode() + b"\n")
 
 
 @actor.resource
@@ -56,7 +64,7 @@ async def count(request: Count, sink: Sink, call: Call) -> AsyncIterator[Piece |
     for i in range(request.n):
         await asyncio.sleep(request.seconds)
         yield Piece(i=i)
-    yield Echoed(n=request.n, pid=os.getpid())
+    yield Echoed(n=request.n if request.mark < 0 else request.mark, pid=os.getpid())
 
 
 @actor.handles

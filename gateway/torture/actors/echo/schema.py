@@ -38,7 +38,7 @@ class EchoAgain(Request[Echoed]):
 
 
 class Count(Streamed[Piece, Echoed]):
-    """`n` pieces, `seconds` apart. `mark`: the number under which its execution is written down."""
+    """`n` pieces, `seconds` apart. `mark`: the number under which its execution is written down, and which it returns."""
 
     subject: ClassVar = "vx11.echo.count"
 

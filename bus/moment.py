@@ -1,0 +1,16 @@
+"""Moments as they are written everywhere: RFC 3339, UTC, milliseconds."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+
+def rfc3339(seconds: float) -> str:
+    """Seconds since the epoch as `2026-01-02T03:04:05.678Z`."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def rfc3339_now() -> str:
+    """This moment."""
+    return rfc3339(time.time())

@@ -1,0 +1,1 @@
+"""The actor whose durable handler torture tells of events."""

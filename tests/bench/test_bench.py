@@ -1,0 +1,44 @@
+"""The figures in short: not whether they are good, which `make bench` says, but that nothing has broken down."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.bench import gateway, rest, sleepers, wake
+
+
+def sound(figure) -> bool:
+    """Nothing is grossly broken, and the figure can be shown in both ways."""
+    assert [claim for claim in figure.claims if claim.grossly_broken] == []
+    assert figure.document()["claims"]
+    assert list(figure.lines())
+    return True
+
+
+def test_the_gateway_keeps_up_with_a_bare_bridge(tmp_path):
+    figure = gateway.measure(tmp_path / "home", gateway.Size(seconds=1.0, samples=1_000, slices=2, rounds=1, frameworks=False))
+    assert sound(figure)
+    assert figure.rounds.median(gateway.OURS, "us") > 0
+
+
+@pytest.mark.parametrize("kind", [wake.FORKED, wake.PARKED])
+def test_a_sleeper_is_there_long_before_a_program_has_started(wakes, kind):
+    assert sound(wakes)
+    assert wakes.rounds.median(kind, "p50_ms") * 4 < wakes.rounds.median(wake.COLD, "p50_ms")
+
+
+@pytest.fixture(scope="module")
+def wakes(tmp_path_factory):
+    return wake.measure(tmp_path_factory.mktemp("wake") / "home", wake.Size(rounds=1, wakes=8, cold=2))
+
+
+def test_a_hundred_sleepers_cost_little(tmp_path):
+    assert sound(sleepers.measure(tmp_path, sleepers.Size(rounds=1, wakes=12, idle_s=5.0, many=100)))
+
+
+def test_a_system_that_nobody_asks_rests(tmp_path):
+    figure = rest.measure(tmp_path / "home", rest.Size(seconds=2.0))
+    assert sound(figure)
+    assert {"supervisor", "madre", "host", "zygote", "tentaculo_link", "nats-server", "redis"} <= {
+        config for config, _ in figure.rounds.values
+    }

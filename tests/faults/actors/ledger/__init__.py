@@ -1,0 +1,1 @@
+"""The actor whose every effect is written down, so that a test can count them."""
