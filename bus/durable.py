@@ -10,15 +10,14 @@ what `pull_subscribe` has to return; `tests/bus/test_durable.py` fails when they
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bus import call
 from bus.client import Bus
+from bus.lean import absent
 from bus.pull import FETCH_S, Pull
 from bus.retry import LADDER_S, Retry
 from bus.streams import ACK_WAIT_S
@@ -38,19 +37,7 @@ GRACE_S = 0.1
 """For FastStream to stop; the handlers have ended by then."""
 
 
-@contextmanager
-def _absent(*names: str) -> Iterator[None]:
-    """Let imports inside believe that `names` are not installed; what has been imported already stays."""
-    blocked = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(blocked))  # type: ignore[arg-type]  # None is how Python marks a blocked module
-    try:
-        yield
-    finally:
-        for name in blocked:
-            del sys.modules[name]
-
-
-with _absent(*UNWANTED):
+with absent(*UNWANTED):
     from faststream import AckPolicy, BaseMiddleware, StreamMessage
     from faststream.nats import JStream, NatsBroker, PullSub
     from nats.js import JetStreamContext

@@ -36,7 +36,7 @@ from schemas.power import Exited, Waking
 
 log = logging.getLogger("vx11.host")
 
-LOOK_S = 0.25
+LOOK_S = 0.5
 """Between two looks at the source files: an edit is noticed within this time."""
 CLOCK_NS = 20_000_000
 """What a file system's clock may be behind."""

@@ -95,7 +95,8 @@ save ""
 maxmemory {MEMORY}
 maxmemory-policy volatile-lru
 maxclients {MAX_CLIENTS}
-loglevel warning"""
+loglevel warning
+hz 2"""
 
 
 def password(home: Path) -> str:

@@ -37,7 +37,15 @@ SERVICES = {
     "tentaculo_link": "gateway.http.main:run",
 }
 """What is forked, by name, so that this package imports neither actors nor gateway."""
-IMAGE = ("redis.asyncio", "bus.client", "bus.instance", "bus.zygote", "actors.operator_backend.actor", "actors.switch.actor")
+IMAGE = (
+    "aiohttp",
+    "bus.cache",
+    "bus.client",
+    "bus.instance",
+    "bus.zygote",
+    "actors.operator_backend.actor",
+    "actors.switch.actor",
+)
 """Imported once, with the services themselves, before the forks share it. An import after a fork costs several times what it
 adds, because it writes to pages that were shared until then; so what only actors use is here, too."""
 GC_AFTER = 10_000
@@ -49,7 +57,9 @@ YOUNG_FREE = 5
 """So many young deaths in a row are answered at once; then it is started again more slowly each time."""
 AGAIN_FIRST_S = 0.05
 AGAIN_MOST_S = 2.0
-LOOK_S = 0.2
+LOOK_S = 1.0
+"""Between two looks at what nobody tells of; an end does (SIGCHLD)."""
+SOON_S = 0.05
 LOGS_S = 5.0
 """Between two looks at the length of the logs."""
 STOP_S = 60.0
@@ -100,8 +110,8 @@ class Supervisor:
             self._fork(service)
         self.write_run_file()
 
-    def watch(self, tick: Callable[[], None] = lambda: None) -> None:
-        """Start again what ends, until SIGTERM or SIGINT. `tick` is called every LOOK_S seconds."""
+    def watch(self, tick: Callable[[], bool] = lambda: False) -> None:
+        """Start again what ends, until SIGTERM or SIGINT. `tick` is called now and then; True: again soon."""
         woken, wake = os.pipe()
         for fd in (woken, wake):
             os.set_blocking(fd, False)
@@ -109,13 +119,14 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: setattr(self, "stopping", True))
+        soon = True
         while not self.stopping:
-            ready, _, _ = select.select([woken], [], [], self._pause())
+            ready, _, _ = select.select([woken], [], [], self._pause(SOON_S if soon else LOOK_S))
             if ready:
                 os.read(woken, 4096)
             self._look()
             self._keep_logs_short()
-            tick()
+            soon = tick()
         signal.set_wakeup_fd(-1)
 
     def close(self) -> None:
@@ -182,10 +193,10 @@ class Supervisor:
             self.logs_due = time.monotonic() + LOGS_S
             keep_short(self.settings.home / "logs")
 
-    def _pause(self) -> float:
-        """Seconds until the next look: until the next start that is due, at most LOOK_S."""
+    def _pause(self, most: float) -> float:
+        """Seconds until the next look: until the next start that is due, at most `most`."""
         due = [service.due - time.monotonic() for service in self.services if not service.pid]
-        return max(0.0, min([LOOK_S, *due]))
+        return max(0.0, min([most, *due]))
 
     def _refuse_second(self) -> None:
         try:

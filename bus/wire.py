@@ -12,37 +12,25 @@ import asyncio
 import itertools
 import logging
 import re
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bus.lean import absent
 from bus.refusal import refusal
 from bus.users import answerable, inbox_prefix
 from schemas.errors import Failure
 
+with absent("aiohttp"):  # for WebSockets: 9 MB and 120 ms
+    import nats.aio.client
+    import nats.js  # which imports it, too
 
-def _import_nats() -> None:
-    """Import nats-py without aiohttp, which it takes along for WebSockets: 9 MB and 120 ms that no actor needs."""
-    blocked = "aiohttp" not in sys.modules
-    if blocked:
-        sys.modules["aiohttp"] = None  # type: ignore[assignment]
-    try:
-        import nats.aio.client
-        import nats.js  # noqa: F401
-    finally:
-        if blocked:
-            del sys.modules["aiohttp"]
-
-
-_import_nats()
-
-import nats.errors  # noqa: E402
-import nats.protocol.parser  # noqa: E402
-import nkeys  # noqa: E402,F401  # imported here so that forked children need not
-from nats.aio.client import Client  # noqa: E402
-from nats.aio.msg import Msg  # noqa: E402
-from nats.aio.subscription import Subscription  # noqa: E402
+import nats.errors
+import nats.protocol.parser
+import nkeys  # noqa: F401  # imported here so that forked children need not
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 __all__ = ["Heard", "Msg", "Subscription", "Wire", "status_of"]
 

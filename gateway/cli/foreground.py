@@ -1,4 +1,7 @@
-"""VX11 in the foreground: choose the doors, start the supervisor, say where everything is, stop in order."""
+"""VX11 in the foreground: choose the doors, start the supervisor, say where everything is, stop in order.
+
+What `vx11 up` becomes. Its imports are in every process of VX11, so it has little of the command line.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,15 @@ from bus.daemon import LOOPBACK, free_port
 from bus.settings import Settings
 from bus.supervisor import Supervisor, start_logging
 from gateway.cli.screen import Screen
-from gateway.cli.up import SAYS_UP
 from gateway.http.settings import HttpSettings, Misconfigured
 from gateway.tokens import TokenFile
+from schemas.errors import Failure
 
 HTTP_PORT = 8_000
 CONTROL_PORT = 8_001
 PROBE_S = 0.5
+SAYS_UP = "VX11 is up"
+"""How the line begins that is printed once the gateway answers."""
 
 
 def run(settings: Settings, screen: Screen) -> int:
@@ -45,6 +50,14 @@ def run(settings: Settings, screen: Screen) -> int:
     return 0
 
 
+def main() -> int:
+    screen = Screen()
+    try:
+        return run(Settings.read(os.environ), screen)
+    except Failure as failure:
+        return screen.failure(failure)
+
+
 def with_doors(settings: Settings) -> Settings:
     """The usual ports where they are free and nobody chose others, else free ones: kept for this run."""
     chosen = dict(settings.variables)
@@ -63,12 +76,13 @@ class Banner:
         self._began = began
         self._done = False
 
-    def tick(self) -> None:
+    def tick(self) -> bool:
+        """Whether there is still something to say."""
         if self._done:
-            return
+            return False
         told = self._supervisor.document()
         if not _answers(f"{told['http_url']}/health/ready"):
-            return
+            return True
         self._done = True
         line = self._screen.line
         line(f"{SAYS_UP} after {time.monotonic() - self._began:.1f} s (pid {os.getpid()}, home {self._supervisor.settings.home})")
@@ -80,6 +94,7 @@ class Banner:
             line(f"  your token, shown this once; it is kept in {self._supervisor.settings.home}/tokens.env:")
             line(f"  export VX11_TOKEN={self._token}")
         sys.stdout.flush()
+        return False
 
 
 def _answers(url: str) -> bool:
@@ -88,3 +103,7 @@ def _answers(url: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

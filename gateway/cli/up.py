@@ -27,8 +27,6 @@ STOP_S = 120.0
 LOOK_EVERY_S = 0.1
 SUPERVISOR = "supervisor"
 LOG = "up.log"
-SAYS_UP = "VX11 is up"
-"""How the line begins that is printed once the gateway answers."""
 OUTPUT_BYTES = 64 * 1024
 ROOT = Path(__file__).parents[2]
 
@@ -44,9 +42,15 @@ def up(
     if detach:
         _detached(desk)
         return
-    from gateway.cli import foreground
+    sys.stdout.flush()
+    # this process goes on as a smaller program: what a command line needs would be in every process that is forked from it
+    environ = _environ() | {"VX11_HOME": str(desk.settings.home)}
+    os.execve(sys.executable, [sys.executable, "-m", "gateway.cli.foreground"], environ)  # noqa: S606 - our own module, no shell
 
-    raise typer.Exit(foreground.run(desk.settings, desk.screen))
+
+def _environ() -> dict[str, str]:
+    """For a child that runs a module of this very program."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
 
 
 def _refuse_second(desk: Desk) -> None:
@@ -84,7 +88,7 @@ def _detached(desk: Desk) -> None:
             stdout=printed,
             stderr=errors,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))},
+            env=_environ(),
         )
         _wait_ready(desk, child, _Shown(desk, printed.fileno(), path))
     desk.screen.advise([("vx11 status", "who is awake"), ("vx11 chat hello", "talk to it"), ("vx11 down", "stop it in order")])
@@ -104,6 +108,8 @@ class _Shown:
         self.said_up = False
 
     def more(self) -> None:
+        from gateway.cli.foreground import SAYS_UP
+
         data = os.pread(self._printed, OUTPUT_BYTES, self._position)
         whole = data[: data.rfind(b"\n") + 1]
         self._position += len(whole)

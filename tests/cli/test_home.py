@@ -17,7 +17,7 @@ from bus.process import started_at
 from gateway.cli import up
 from gateway.cli.home import recorded, running
 from gateway.cli.process import processes
-from schemas.errors import Failure
+from schemas.errors import CODES, Failure
 
 LIVE = "print(1, flush=True); import time; time.sleep(60)"
 CHILD = (
@@ -178,22 +178,45 @@ def test_up_refuses_a_home_that_is_in_use(terminal, home, parent, monkeypatch) -
     assert f"pid {parent.pid}" in ran.err
 
 
-def test_up_hands_its_settings_on_and_ends_with_the_code_of_the_supervisor(terminal, monkeypatch) -> None:
-    from gateway.cli import foreground
+def became(monkeypatch) -> list[dict[str, str]]:
+    """The environments in which `vx11 up` went on as another program."""
+    given: list[dict[str, str]] = []
 
-    given = []
-    monkeypatch.setattr(foreground, "run", lambda settings, _: given.append(settings) or 78)
-    assert terminal("up").code == 78
-    assert given == [terminal.settings]
+    def execve(program: str, argv: list[str], environ: dict[str, str]) -> None:
+        assert (program, argv[1:]) == (sys.executable, ["-m", "gateway.cli.foreground"])
+        given.append(environ)
+
+    monkeypatch.setattr(up.os, "execve", execve)
+    return given
+
+
+def test_up_goes_on_as_a_small_program_on_the_same_home(terminal, monkeypatch) -> None:
+    """What a command line needs would be in every process that is forked from it."""
+    given = became(monkeypatch)
+    assert terminal("up").code == 0
+    assert [environ["VX11_HOME"] for environ in given] == [str(terminal.settings.home)]
 
 
 def test_up_may_be_told_another_home(terminal, monkeypatch, tmp_path) -> None:
+    given = became(monkeypatch)
+    assert terminal("up", "--home", str(tmp_path / "other")).code == 0
+    assert [environ["VX11_HOME"] for environ in given] == [str(tmp_path / "other")]
+
+
+def test_what_up_becomes_has_nothing_of_the_command_line() -> None:
+    code = "import sys, gateway.cli.foreground; sys.exit(sum(name in sys.modules for name in ('typer', 'click', 'rich')))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=up.ROOT, check=False).returncode == 0
+
+
+def test_a_start_that_fails_is_told_and_ends_with_its_code(monkeypatch, capsys) -> None:
     from gateway.cli import foreground
 
-    given = []
-    monkeypatch.setattr(foreground, "run", lambda settings, _: given.append(settings.home) or 0)
-    assert terminal("up", "--home", str(tmp_path / "other")).code == 0
-    assert given == [tmp_path / "other"]
+    def run(settings, screen) -> int:
+        raise Failure("conflict", "VX11 is already up")
+
+    monkeypatch.setattr(foreground, "run", run)
+    assert foreground.main() == CODES["conflict"].exit
+    assert "VX11 is already up" in capsys.readouterr().err
 
 
 def test_a_start_in_the_background_that_fails_is_told_with_its_words(terminal, monkeypatch, home) -> None:
