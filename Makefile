@@ -27,7 +27,7 @@ up: $(VENV)/.run
 	@exec $(BIN)/vx11 up
 
 test: lint
-	$(BIN)/python -m pytest --skips tests/skips.txt --budget 600
+	$(BIN)/python -m pytest --skips tests/skips.txt --budget 660
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
