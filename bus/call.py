@@ -78,7 +78,7 @@ def call_from(headers: Mapping[str, str] | None) -> Call:
     return Call(
         correlation if CORRELATION_FORM.fullmatch(correlation) else new_correlation_id(),
         traceparent if TRACEPARENT_FORM.fullmatch(traceparent) else new_traceparent(),
-        _bounded(h.get(TRACESTATE, "")),
+        tracestate_of(h),
         _bounded(h.get(REQUEST_ID, "")),
         milliseconds(h.get(DEADLINE)) / 1000,
         _bounded(h.get(CALLER, "")),
@@ -94,6 +94,12 @@ def conversation(headers: Mapping[str, str] | None) -> dict[str, str]:
     made = call_from(headers).headers()
     made.pop(PATH, None)
     return made
+
+
+def tracestate_of(headers: Mapping[str, str]) -> str:
+    """What other tracing systems have to say, empty when it is no ASCII or too long."""
+    text = headers.get(TRACESTATE, "")
+    return _bounded(text) if text.isascii() else ""
 
 
 def milliseconds(text: str | None) -> int:

@@ -260,7 +260,7 @@ class Bus(Plain):
         self._asked[token] = (asking, heard)
         try:
             self.wire.send(subject, body, reply=reply, headers=made)
-        except Failure:
+        except BaseException:
             self._settle(token)
             raise
         return token, asking

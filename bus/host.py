@@ -288,7 +288,7 @@ class Host:
         source = self._sources.get(name)
         known = self._asked_cards.get(name) or (source.stamps if source else {})
         if not known or self._changed(known, seen):
-            files = source.stamps if source else watched(name, self._roots)
+            files = (source and source.stamps) or watched(name, self._roots)
             self._asked_cards[name] = {file: _stamp(file) for file in files}
             self._command({"op": "card", "name": name})
 

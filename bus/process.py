@@ -51,7 +51,8 @@ def is_same(pid: int, born: float) -> bool:
 
 def write_output_to(log: Path) -> None:
     """Append stdout and stderr of this process to `log`."""
-    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not os.path.isdir(log.parent):  # noqa: PTH112 - as in `close_others`
+        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(fd, 1)
     os.dup2(fd, 2)
@@ -61,8 +62,7 @@ def write_output_to(log: Path) -> None:
 def close_others(keep: set[int]) -> None:
     """Close every descriptor above stderr but those in `keep`: what a fork took along."""
     folder = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
-    for entry in list(Path(folder).iterdir()):
-        fd = int(entry.name)
+    for fd in map(int, os.listdir(folder)):  # noqa: PTH208 - before it pathlib would be touched, in every process
         if fd > 2 and fd not in keep:
             try:
                 os.close(fd)

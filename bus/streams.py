@@ -234,11 +234,13 @@ async def backlog(api: Api, stream: str, name: str) -> Backlog:
 async def backlogs(api: Api, stream: str) -> dict[str, Backlog]:
     """What waits now for each consumer of the stream, by name; the server tells of 256 at a time."""
     found: dict[str, Backlog] = {}
+    offset = 0
     while True:
-        page = await _call(api, f"$JS.API.CONSUMER.LIST.{stream}", {"offset": len(found)})
+        page = await _call(api, f"$JS.API.CONSUMER.LIST.{stream}", {"offset": offset})
         consumers = page.get("consumers") or ()
+        offset += len(consumers)  # not of `found`: one that was made meanwhile moves others to the next page, too
         found |= {one["name"]: Backlog(int(one["num_pending"]), int(one["num_ack_pending"])) for one in consumers}
-        if not consumers or len(found) >= int(page["total"]):
+        if not consumers or offset >= int(page["total"]):
             return found
 
 

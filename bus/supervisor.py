@@ -11,9 +11,11 @@ import select
 import signal
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,17 +70,31 @@ STOP_ORDER = ("tentaculo_link", "host", "madre")
 
 
 @dataclass
+class Pace:
+    """When what has ended is started again. Times are those of the monotonic clock; `due` is None while it runs."""
+
+    begun: float = 0.0
+    due: float | None = None
+    young_deaths: int = 0
+
+    def start(self, now: float) -> None:
+        self.begun, self.due = now, None
+
+    def end(self, now: float) -> None:
+        """At once; more slowly each time if it dies young again and again."""
+        self.young_deaths = 0 if now - self.begun > STEADY_S else self.young_deaths + 1
+        late = self.young_deaths - YOUNG_FREE
+        self.due = now + (min(AGAIN_FIRST_S * 2.0**late, AGAIN_MOST_S) if late > 0 else 0.0)
+
+
+@dataclass
 class Service:
-    """One forked process and its restarts."""
+    """One forked process."""
 
     name: str
     target: str
     pid: int = 0
     born: float = 0.0
-    begun: float = 0.0
-    due: float = 0.0
-    young_deaths: int = 0
-    restarts: int = 0
 
 
 @dataclass
@@ -89,6 +105,8 @@ class Supervisor:
     names: tuple[str, ...] = tuple(SERVICES)
     services: list[Service] = field(default_factory=list)
     daemons: dict[str, Daemon] = field(default_factory=dict)
+    paces: dict[str, Pace] = field(default_factory=lambda: defaultdict(Pace))
+    """Of each service and each server."""
     stopping: bool = False
     logs_due: float = 0.0
     nats_url: str = ""
@@ -108,6 +126,8 @@ class Supervisor:
         self.services = [Service(name, SERVICES[name]) for name in self.names]
         for service in self.services:
             self._fork(service)
+        for name in (*self.daemons, *self.names):
+            self.paces[name].start(time.monotonic())
         self.write_run_file()
 
     def watch(self, tick: Callable[[], bool] = lambda: False) -> None:
@@ -166,27 +186,28 @@ class Supervisor:
         pid = os.fork()
         if not pid:
             _be(service, self.settings, self.nats_url, parent)
-        service.pid, service.begun = pid, time.monotonic()
-        service.born = started_at(pid)
+        service.pid, service.born = pid, started_at(pid)
 
     def _look(self) -> None:
         now = time.monotonic()
         for service in self.services:
-            if service.pid and (code := _reaped(service.pid)) is not None:
-                log.warning("%s ended with %s and is started again", service.name, code)
-                service.young_deaths = 0 if now - service.begun > STEADY_S else service.young_deaths + 1
-                late = service.young_deaths - YOUNG_FREE
-                pause = min(AGAIN_FIRST_S * 2.0**late, AGAIN_MOST_S) if late > 0 else 0.0
-                service.pid, service.due = 0, now + pause
-                service.restarts += 1
-            if not service.pid and now >= service.due:
-                self._fork(service)
-                self.write_run_file()
+            code = _reaped(service.pid) if service.pid else None
+            if code is not None:
+                service.pid = 0
+            self._keep_up(service.name, code, partial(self._fork, service), now)
         for name, daemon in self.daemons.items():
-            if not daemon.running:
-                log.warning("%s ended and is started again", name)
-                daemon.spawn()
-                self.write_run_file()
+            self._keep_up(name, daemon.process.poll() if daemon.process else None, daemon.spawn, now)
+
+    def _keep_up(self, name: str, code: int | None, start: Callable[[], object], now: float) -> None:
+        """`code`: what it has ended with; None while it runs, or when that has been heard of."""
+        pace = self.paces[name]
+        if code is not None and pace.due is None:
+            log.warning("%s ended with %s and is started again", name, code)
+            pace.end(now)
+        if pace.due is not None and now >= pace.due:
+            start()
+            pace.start(time.monotonic())
+            self.write_run_file()
 
     def _keep_logs_short(self) -> None:
         if time.monotonic() >= self.logs_due:
@@ -195,7 +216,7 @@ class Supervisor:
 
     def _pause(self, most: float) -> float:
         """Seconds until the next look: until the next start that is due, at most `most`."""
-        due = [service.due - time.monotonic() for service in self.services if not service.pid]
+        due = [pace.due - time.monotonic() for pace in self.paces.values() if pace.due is not None]
         return max(0.0, min([most, *due]))
 
     def _refuse_second(self) -> None:
@@ -254,9 +275,8 @@ def _be(service: Service, settings: Settings, url: str, parent: int) -> None:
         die_with_parent(parent)
         close_others(set())
         write_output_to(settings.home / "logs" / f"{service.name}.log")
-        start_logging()
         module, _, function = service.target.partition(":")
-        code = int(getattr(importlib.import_module(module), function)(settings, url))
+        code = int(getattr(sys.modules[module], function)(settings, url))
     except Failure as failure:
         log.error("%s: %s", service.name, failure)
         code = 78
@@ -269,7 +289,7 @@ def _be(service: Service, settings: Settings, url: str, parent: int) -> None:
 
 
 def start_logging() -> None:
-    """One line per entry on stderr, which is the service's log file."""
+    """One line per entry on stderr. Before the forks: a service has its log file there, and the rest from its parent."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
     )

@@ -148,9 +148,9 @@ class Wire(Client):
         if len(head) + len(data) > self._max_payload:  # the server would close the connection, for good
             told = f"{len(head) + len(data)} bytes, {len(head)} of them headers"
             raise Failure("too_large", f"{told}, are more than a message may have ({self._max_payload})")
-        if len(subject) + len(reply) > LINE_BYTES_MOST:
-            raise Failure("too_large", f"subject and reply have {len(subject) + len(reply)} characters; {LINE_BYTES_MOST} may be")
         command = _publication(subject, reply, data, head)
+        if (line := len(command) - len(head) - len(data)) > LINE_BYTES_MOST:
+            raise Failure("too_large", f"subject and reply have {line} bytes; {LINE_BYTES_MOST} may be")
         ready = self.is_connected
         if not ready and (self.is_closed or self._pending_data_size + len(command) > self._max_pending_size):
             raise Failure("unavailable", "there is no connection to the NATS server just now")
@@ -305,7 +305,7 @@ def _head(headers: Mapping[str, str]) -> bytes:
     lines = "\r\n".join([f"{name}: {value}" for name, value in headers.items()])
     if lines.count("\n") != len(headers) - 1 or lines.count("\r") != len(headers) - 1:  # a value that would say more than itself
         lines = "\r\n".join([f"{name}: {value.translate(_UNSAFE)}" for name, value in headers.items()])
-    return f"NATS/1.0\r\n{lines}\r\n\r\n".encode()
+    return f"NATS/1.0\r\n{lines}\r\n\r\n".encode(errors="replace")  # half a surrogate is no reason to answer nothing
 
 
 def _headers_of(raw: bytes) -> dict[str, str] | None:

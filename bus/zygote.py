@@ -182,6 +182,9 @@ class Zygote:
 
         try:
             pid = self._fork(wait_for_a_name, keep={read, ready})
+        except OSError:
+            os.close(write)
+            raise
         finally:
             os.close(read)
             os.close(ready)
@@ -228,6 +231,16 @@ class Zygote:
             _kill(one.pid)
             os.close(fd)
             del self.cards[fd]
+        try:
+            pid, read = self._send_card(name)
+        except OSError as error:  # no process or descriptor to be had just now
+            log.warning("%s cannot be examined: %s", name, error)
+            self._say({"op": "card", "name": name, **_unexamined(name, error)})
+            return
+        self.cards[read] = Examined(name, pid, time.time_ns())
+
+    def _send_card(self, name: str) -> tuple[int, int]:
+        """Pid of the child and the read end of its pipe."""
         read, write = os.pipe()
 
         def send() -> int:
@@ -235,9 +248,13 @@ class Zygote:
                 out.write(json.dumps(examine(name, self.roots, self.settings)).encode())
             return 0
 
-        pid = self._fork(send, keep={write})
-        os.close(write)
-        self.cards[read] = Examined(name, pid, time.time_ns())
+        try:
+            return self._fork(send, keep={write}), read
+        except OSError:
+            os.close(read)
+            raise
+        finally:
+            os.close(write)
 
     def _read_card(self, fd: int) -> None:
         one = self.cards[fd]
@@ -246,9 +263,18 @@ class Zygote:
             return
         os.close(fd)
         del self.cards[fd]
-        why = f"its import took more than {EXAMINE_S:g} s" if one.late else "its process ended while it was imported"
-        told = json.loads(bytes(one.got)) if one.got else faulty(one.name, self.roots, why, one.begun)
+        try:
+            told = json.loads(bytes(one.got))
+        except ValueError:  # nothing, or half of it: its process ended before it had sent all
+            told = self._faulty(one)
         self._say({"op": "card", "name": one.name, **told})
+
+    def _faulty(self, one: Examined) -> dict[str, Any]:
+        why = f"its import took more than {EXAMINE_S:g} s" if one.late else "its process ended while it was imported"
+        try:
+            return faulty(one.name, self.roots, why, one.begun)
+        except OSError as error:  # no descriptor to read its source with
+            return _unexamined(one.name, error)
 
     def _fork(self, run: Callable[[], int], keep: set[int] | None = None) -> int:
         parent = os.getpid()
@@ -288,6 +314,12 @@ class Zygote:
 
     def _say(self, told: dict[str, Any]) -> None:
         self.host.sendall(json.dumps(told).encode() + b"\n")
+
+
+def _unexamined(name: str, error: OSError) -> dict[str, Any]:
+    """What is told of an actor that could not even be looked at. Without files: the host asks again at its next look."""
+    card = {"name": name, "summary": "", "error": f"it cannot be examined just now: {error}"}
+    return {"card": card, "files": [], "begun": time.time_ns(), "grew": 0, "took": 0.0, "dormant": True}
 
 
 def _execute(start: dict[str, Any], url: str, settings: Settings) -> None:

@@ -7,7 +7,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 
 from actors.madre.effects import Effect, Held
 from actors.madre.kept import KeptCard
@@ -15,7 +15,6 @@ from actors.madre.power import Power
 from actors.madre.standin import StandIn
 from bus import call
 from bus.client import Bus
-from bus.recorder import Recorder
 from schemas.power import ActorRecord
 
 TRANSITIONS_KEPT = 20
@@ -47,16 +46,10 @@ class Driven:
         self.shown = ""
         self.notes: dict[str, object] = {}
         """What the record tells besides the machine's state: the gate, and the idle time of the card."""
-        self._wire = bus.wire
         self.asked_with: Mapping[str, str] = {}
         """Headers of what last asked for a wake without being a request to the actor itself."""
         self.cause: tuple[str, Mapping[str, str]] = ("", {})
         """The last activation, and the conversation that it belongs to."""
-
-    @cached_property
-    def recorder(self) -> Recorder:
-        """Of the answers that madre gives in the actor's place."""
-        return Recorder(self._wire, self.name, "madre")
 
     def conversation(self, id_: str) -> Mapping[str, str]:
         """That of the activation `id_`: of the request that has waited longest, else of whatever asked for the wake."""

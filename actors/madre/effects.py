@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from schemas.power import ActorRecord
-
 
 @dataclass(slots=True)
 class Held:
@@ -153,14 +151,4 @@ class Beat:
     idle_s: float = 0.0
     in_flight: int = 0
     answered: int = 0
-    busy: bool = False
     card_version: str = ""
-
-
-@dataclass(slots=True)
-class Known:
-    """The record as it was last read or written, and its revision."""
-
-    record: ActorRecord
-    revision: int = 0
-    changed: dict[str, object] = field(default_factory=dict)

@@ -7,11 +7,13 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import cached_property
 
 from actors.madre.effects import Held
 from actors.madre.kept import KeptCard
 from bus import call
 from bus.client import Bus
+from bus.recorder import Recorder
 from bus.users import answerable
 from bus.wire import Msg, Subscription
 from schemas.card import DescribeReply
@@ -40,6 +42,11 @@ class StandIn:
         self._state = state
         self._subscription: Subscription | None = None
         self._turn: asyncio.Task[None] | None = None
+
+    @cached_property
+    def _recorder(self) -> Recorder:
+        """Made with the first record: most sleepers never need one."""
+        return Recorder(self._bus.wire, self.name, "madre")
 
     def open(self, proven: Callable[[], None]) -> None:
         self._then(self._open, proven)
@@ -91,19 +98,17 @@ class StandIn:
             return
         if not VERB_NAME.fullmatch(verb) or (self.card and not self.card.error and self.card.verb(verb) is None):
             verbs = sorted([v.name for v in self.card.verbs] + ["describe"]) if self.card else []
-            self.refuse(
-                msg.reply,
-                msg.headers or {},
-                Failure("endpoint_not_found", f"{self.name} has no verb {verb!r}", verbs=verbs),
-            )
+            failure = Failure("endpoint_not_found", f"{self.name} has no verb {verb!r}", verbs=verbs)
+            self.refuse(verb, msg.reply, msg.headers, failure, known=False)
             return
         if self.card and self.card.error:
-            self.refuse(msg.reply, msg.headers or {}, Failure("unavailable", f"{self.name} cannot be loaded: {self.card.error}"))
+            failure = Failure("unavailable", f"{self.name} cannot be loaded: {self.card.error}")
+            self.refuse(verb, msg.reply, msg.headers, failure, known=False)  # nor are its verbs
             return
         held = self._held(msg, verb)
         if held.size > self._bus.wire.max_payload - STAMPS_BYTES:
             told = f"{held.size} bytes are more than can be held for a sleeper; ask again when {self.name} is awake"
-            self.refuse(msg.reply, held.headers, Failure("too_large", told))
+            self.refuse(verb, msg.reply, held.headers, Failure("too_large", told), arrived=held.arrived)
             return
         self._knock(held)
 
@@ -134,17 +139,37 @@ class StandIn:
             nested=self.name in circumstances.path.split(","),
         )
 
-    def refuse(self, reply: str, headers: Mapping[str, str], failure: Failure) -> None:
-        """Answer an error in the actor's place."""
+    def refuse(
+        self,
+        verb: str,
+        reply: str,
+        headers: Mapping[str, str] | None,
+        failure: Failure,
+        *,
+        arrived: float = 0.0,
+        known: bool = True,
+    ) -> None:
+        """Answer an error in the actor's place, and record it. `arrived`: 0 is just now; `known`: the actor has the verb."""
         circumstances = call.call_from(headers)
         made = {
             call.CORRELATION: circumstances.correlation_id,
             call.ERROR: f"{failure.code}: {failure.message}"[:300],
             call.ERROR_CODE: str(failure.status),
         }
-        if headers.get(call.STREAM) == "1":
+        if (headers or {}).get(call.STREAM) == "1":
             made[call.END] = "error"
         self.reply(reply, json.dumps(failure.document(circumstances.correlation_id)).encode(), made)
+        self._record(verb, circumstances, failure.code, arrived or time.time(), known=known)
+
+    def _record(self, verb: str, circumstances: call.Call, code: str, arrived: float, *, known: bool) -> None:
+        ids = {
+            "request_id": circumstances.request_id,
+            "correlation_id": circumstances.correlation_id,
+            "traceparent": circumstances.traceparent,
+            "caller": circumstances.caller,
+        }
+        held_ms = int((time.time() - arrived) * 1000)
+        self._recorder.record(verb, ids, received=arrived, took_ms=0.0, held_ms=held_ms, code=code, known=known)
 
     def reply(self, reply: str, body: bytes, headers: dict[str, str]) -> None:
         if not reply:

@@ -59,15 +59,8 @@ class Voice:
                 "recommended_action": f"open a window for {driven.name}, or set its gate to on_demand",
             }
         failure = Failure(effect.code, effect.message, **details)
-        driven.stand_in.refuse(effect.held.reply, dict(effect.held.headers), failure)
         held = effect.held
-        ids = {
-            "request_id": held.request_id,
-            "correlation_id": held.headers[call.CORRELATION],
-            "traceparent": held.headers[call.TRACEPARENT],
-        }
-        waited = int((time.time() - held.arrived) * 1000)
-        driven.recorder.record(held.verb, ids, received=held.arrived, took_ms=0.0, held_ms=waited, code=effect.code)
+        driven.stand_in.refuse(held.verb, held.reply, held.headers, failure, arrived=held.arrived)
 
     def activate(self, driven: Driven, effect: do.Activate) -> None:
         event = Activate(

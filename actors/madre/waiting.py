@@ -64,7 +64,7 @@ class Waiting:
 
     def _wake(self, actor: str, reason: str, headers: Mapping[str, str] | None = None) -> None:
         driven = self._machine.driven.get(actor)
-        if driven and driven.power.state in ("dormant", "draining") and self._policy.allowed(actor, time.time()):
+        if driven and driven.power.state in ("dormant", "draining", "adopting") and self._policy.allowed(actor, time.time()):
             self._machine.wake(driven, reason, headers)
 
     def soon(self) -> None:

@@ -80,7 +80,7 @@ def _detached(desk: Desk) -> None:
         made.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / LOG
     path.unlink(missing_ok=True)
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)  # `bus.logs` may cut it
     with tempfile.TemporaryFile() as printed, os.fdopen(log, "wb") as errors:
         child = subprocess.Popen(  # noqa: S603 - this very program
             [sys.executable, "-m", "gateway.cli", "--home", str(desk.settings.home), "up"],

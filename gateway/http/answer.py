@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import time
 from email.utils import formatdate
 from functools import lru_cache
 from http import client
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
 from pydantic import BaseModel
 
 from schemas.errors import CODES, Failure
+
+if TYPE_CHECKING:
+    from aiohttp.http import StreamWriter
 
 JSON = "application/json"
 TEXT = "text/plain"
@@ -25,19 +29,26 @@ _RETRY = frozenset({"busy", "waking", "unavailable"})
 _OWN = frozenset({"error", "detail", "message", "status_code", "correlation_id"})
 
 
+WRITE_S = 10.0
+"""What a reader that takes nothing is given, until the settings are known."""
+WAITING_BYTES_MOST = 64 * 1024
+"""What may wait on a connection before its next request has to."""
+
+
 class Whole:
     """An answer that is there as a whole, sent in one write.
 
     It is what aiohttp's connection asks of a response and no more: `web.Response` takes 10 us for the general case.
     """
 
-    __slots__ = ("_body", "_request", "headers", "keep_alive", "status")
+    __slots__ = ("_body", "_request", "headers", "keep_alive", "status", "write_s")
 
     def __init__(self, body: bytes, headers: dict[str, str], *, status: int = 200) -> None:
         self.status = status
         self.headers = headers
         self.keep_alive: bool | None = None
         """Whether the connection takes another request; None: as the client wants it."""
+        self.write_s = WRITE_S
         self._body = body
         self._request: web.BaseRequest | None = None
 
@@ -57,7 +68,25 @@ class Whole:
         """Send it, head and body."""
         assert self._request is not None  # a connection prepares first
         head = self._head(self._request.version < (1, 1))
-        await self._request.writer.write(head if self._request.method == "HEAD" else head + self._body)
+        writer = cast("StreamWriter", self._request.writer)
+        await writer.write(head if self._request.method == "HEAD" else head + self._body, drain=False)
+        transport = self._request.transport
+        if transport is not None and transport.get_write_buffer_size() > WAITING_BYTES_MOST:
+            await self._taken(transport)
+
+    async def _taken(self, transport: asyncio.Transport) -> None:
+        """Wait for a slow reader. Raises ConnectionError when it takes nothing for `write_s`."""
+        assert self._request is not None  # its only caller has it
+        left = transport.get_write_buffer_size()
+        while True:
+            try:
+                async with asyncio.timeout(self.write_s):
+                    return await self._request.writer.drain()
+            except TimeoutError:
+                before, left = left, transport.get_write_buffer_size()
+                if left >= before:
+                    transport.abort()  # closing would wait for it, too
+                    raise ConnectionError("the reader takes nothing") from None
 
     def _head(self, old: bool) -> bytes:
         headers = self.headers

@@ -49,10 +49,11 @@ class Connection(RequestHandler):
         if self._has_place:
             super().connection_made(transport)
             self._wind()
-        elif isinstance(transport, asyncio.WriteTransport):
+        else:
+            full = cast("asyncio.WriteTransport", transport)  # uvloop's are no subclass
             self._refused["connections"] += 1
-            transport.write(FULL)
-            transport.close()
+            full.write(FULL)
+            full.close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_clock()

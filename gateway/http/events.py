@@ -29,6 +29,8 @@ PAGE = 100
 TEXT_MOST = 4_096
 """Characters of a payload that is no JSON."""
 HOUR_S = 3_600.0
+SEQUENCE_DIGITS_MOST = 18
+"""The server counts in 64 bits."""
 POWER = "vx11.events.power."
 
 
@@ -73,7 +75,7 @@ class Wanted(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    after: int | None = Field(default=None, ge=0)
+    after: int | None = Field(default=None, ge=0, lt=10**SEQUENCE_DIGITS_MOST)
     correlation_id: str | None = Field(default=None, max_length=64)
     severity: str | None = Field(default=None, pattern="^(debug|info|warning|error)$")
     module: str | None = Field(default=None, max_length=64)

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from bus import call as calls
 from bus.call import Call
-from gateway.http.answer import Response
+from gateway.http.answer import Response, Whole
 from gateway.http.guard import ANYONE, Caller
 from gateway.http.parts import Answered, Parts
 from schemas.errors import Failure
@@ -122,6 +122,8 @@ class Exchange:
         """The headers that every answer carries."""
         response.headers[CORRELATION] = self.call.correlation_id
         response.headers["traceparent"] = self.call.traceparent
+        if isinstance(response, Whole):
+            response.write_s = self.parts.settings.write_s
         if self.wake_ms:
             response.headers[WAKE] = str(self.wake_ms)
         if self.parts.stopping.is_set() or not self.request.content.is_eof():
@@ -143,7 +145,7 @@ def call_of(headers: Mapping[str, str]) -> Call:
     return Call(
         told if told is not None and calls.CORRELATION_FORM.fullmatch(told) else calls.new_correlation_id(),
         calls.child_of(known) if known else calls.new_traceparent(),
-        headers.get("tracestate", "") if known else "",
+        calls.tracestate_of(headers) if known else "",
     )
 
 

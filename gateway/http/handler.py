@@ -55,7 +55,7 @@ def _door(parts: Parts, routes: tuple[Route, ...], admit: Admit) -> Handle:
 
 async def _continue(request: web.BaseRequest) -> None:
     """Tell a client that waits for it to send the body; other expectations are not looked at."""
-    if request.headers["Expect"].lower() == "100-continue":
+    if request.headers["Expect"].lower() == "100-continue" and request.version >= (1, 1):
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # nothing of the answer itself has been sent
 

@@ -13,7 +13,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from gateway.http.body import query_of
-from gateway.http.events import Wanted, line_of, list_events
+from gateway.http.events import SEQUENCE_DIGITS_MOST, Wanted, line_of, list_events
 from gateway.http.exchange import Exchange
 from gateway.http.frames import Frames
 from gateway.http.guard import Caller
@@ -82,7 +82,7 @@ async def _start(x: Exchange, query: StreamQuery) -> int:
     """The sequence after which to begin. Raises Failure("invalid") for an id that is no number."""
     told = x.request.headers.get("Last-Event-ID") or query.last_event_id
     if told is not None:
-        if not (told.isascii() and told.isdigit()):
+        if not (told.isascii() and told.isdigit() and len(told) <= SEQUENCE_DIGITS_MOST):
             raise Failure("invalid", "Last-Event-ID is the number of an event", field="Last-Event-ID")
         return int(told)
     if query.after is not None:

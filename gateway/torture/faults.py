@@ -26,7 +26,7 @@ MOMENTS = (ANY, "activate", "waking", "active", "draining", "slept")
 AFTER_S = 0.015
 """Up to so long after the event: a wake takes 10-20 ms, a sleep less."""
 EVENT_S = 2.0
-"""For the event to come; else the fault strikes without it."""
+"""For the event to come; else the fault strikes without it, or not at all where `any` is not among the moments."""
 FROZEN_S = (0.3, 3.0)
 """A freeze lasts between these, drawn anew each time, unless the plan says how long."""
 PAUSE_S = (0.1, 0.8)
@@ -76,6 +76,8 @@ class Faults:
             actor, moment = self._random.choice(self._actors), self._random.choice(self._moments)
             after, frozen = self._random.uniform(0.0, AFTER_S), self._random.uniform(*self._frozen_s)
             if moment != ANY and not await self._event(actor, moment):
+                if ANY not in self._moments:
+                    continue
                 moment = ANY
             await asyncio.sleep(after)
             pid = await self._pid(victim, actor)

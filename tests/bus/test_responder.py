@@ -123,6 +123,14 @@ async def test_a_failure_of_the_handler_is_the_answer(baker, code):
     assert headers[call.ERROR] == f"{code}: no flour"
 
 
+async def test_a_failure_that_names_a_file_which_is_no_utf8_is_answered(baker):
+    async def act(request, circumstances):
+        raise Failure("not_found", "there is no caf\udce9.wav")
+
+    baker.oven.act = act
+    assert (await baker.ask("bake"))[0]["message"] == "there is no caf\udce9.wav"
+
+
 async def test_a_cancelled_handler_is_answered_and_the_next_one_runs(baker):
     """A CancelledError that got out would end the subscription for good."""
 

@@ -246,6 +246,24 @@ async def test_what_somebody_has_and_has_not_settled_counts_as_pending(events, n
     assert await streams.pending(events.api, streams.EVENTS, "c") == 2
 
 
+async def test_the_backlogs_of_many_consumers_have_an_end_while_others_are_made():
+    """One that came between two pages, and sorted before, moved the last of the first page to the second: for ever."""
+    names = [f"c{n:03}" for n in range(257)]
+    asked: list[int] = []
+
+    async def api(subject, body, *, timeout):
+        if len(asked) == 1:
+            names.insert(0, "a")
+        assert len(asked) < 10, "it asks for ever"
+        asked.append(json.loads(body)["offset"])
+        page = [{"name": name, "num_pending": 1, "num_ack_pending": 0} for name in names[asked[-1] :][:256]]
+        return {"total": len(names), "consumers": page}
+
+    found = await streams.backlogs(api, streams.EVENTS)
+    assert set(found) == {name for name in names if name != "a"}
+    assert asked == [0, 256]
+
+
 async def test_two_who_create_the_same_consumer_at_once_both_succeed(events):
     names = [[SOLD], ["vx11.events.shop.bought"]] * 4
     outcomes = await asyncio.gather(*(ensure_consumer(events.api, streams.EVENTS, "c", s) for s in names))

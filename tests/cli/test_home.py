@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -208,6 +210,28 @@ def test_what_up_becomes_has_nothing_of_the_command_line() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=up.ROOT, check=False).returncode == 0
 
 
+def test_the_word_that_all_is_up_does_not_go_through_a_proxy(monkeypatch) -> None:
+    """The token of a first start is shown with it, and nowhere else."""
+    from gateway.cli import foreground
+
+    class Healthy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Not on the screen of a test."""
+
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as door:
+        Thread(target=door.serve_forever, daemon=True).start()
+        try:
+            assert foreground._answers(f"http://127.0.0.1:{door.server_port}")
+        finally:
+            door.shutdown()
+
+
 def test_a_start_that_fails_is_told_and_ends_with_its_code(monkeypatch, capsys) -> None:
     from gateway.cli import foreground
 
@@ -229,6 +253,16 @@ def test_a_start_in_the_background_that_fails_is_told_with_its_words(terminal, m
     assert ran.out == "no room\n"
     assert "for a database" in ran.err
     assert (home / "logs" / "up.log").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_start_in_the_background_writes_after_its_log_was_cut_is_at_its_beginning(terminal, monkeypatch, home) -> None:
+    """It was behind as many zeros as had been cut, so that the log was cut again at each look."""
+    log = home / "logs" / "up.log"
+    code = f"import os; os.write(2, b'x' * 2_000); os.truncate({str(log)!r}, 0); os.write(2, b'goes on'); os._exit(74)"
+    real = subprocess.Popen
+    monkeypatch.setattr(up.subprocess, "Popen", lambda argv, **options: real([sys.executable, "-c", code], **options))
+    assert terminal("up", "-d").code == 74
+    assert log.read_bytes() == b"goes on"
 
 
 def test_a_start_in_the_background_comes_back_once_madre_answers(terminal, monkeypatch, home, remote) -> None:

@@ -192,8 +192,9 @@ async def test_a_stream_goes_on_where_it_was_broken(link, log, query, headers):
         assert [(await reader.next())["id"] for _ in range(3)] == ["10", "11", "12"]
 
 
-async def test_a_last_event_id_that_is_none_is_400(link):
-    reply = await link.get(LIST, headers={"Accept": "text/event-stream", "Last-Event-ID": "abc"})
+@pytest.mark.parametrize("told", ["abc", "9" * 19, "9" * 5_000])
+async def test_a_last_event_id_that_is_none_is_400(link, told):
+    reply = await link.get(LIST, headers={"Accept": "text/event-stream", "Last-Event-ID": told})
     assert is_error(reply, "invalid")
 
 

@@ -45,6 +45,12 @@ def test_a_trace_is_gone_on_with_in_a_new_span():
     assert call.tracestate == "a=1"
 
 
+@pytest.mark.parametrize("state", ["caf\udce9", "a=" + "x" * 600])
+def test_a_state_that_could_not_travel_is_left_out(state):
+    """Bytes that are no UTF-8 come as half surrogates, of which the bus can make no header."""
+    assert call_of({"traceparent": TRACE, "tracestate": state}).tracestate == ""
+
+
 @pytest.mark.parametrize("trace", ["", "00-" + "0" * 32 + "-" + "cd" * 8 + "-01", TRACE[:-1], TRACE.upper(), "01" + TRACE[2:]])
 def test_a_trace_that_is_none_begins_anew_without_its_state(trace):
     call = call_of({"traceparent": trace, "tracestate": "a=1"})

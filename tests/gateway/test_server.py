@@ -7,9 +7,11 @@ import json
 import re
 import socket
 import time
+from contextlib import AsyncExitStack
 
 import pytest
 
+from bus.cache import open_cache
 from bus.settings import Settings
 from gateway.http import server
 from gateway.http.app import make_parts
@@ -187,6 +189,48 @@ async def test_more_connections_than_there_are_places_are_turned_away(open_link)
         while link.parts.connections.total:
             await asyncio.sleep(0.001)
         assert (await link.get("/health")).status == 200
+
+
+def test_on_its_own_loop_the_gateway_turns_away_what_is_too_much(tmp_path):
+    """uvloop's transports are none of asyncio's classes: there the third connection was left open, without any clock."""
+
+    async def scenario() -> None:
+        async with open_cache("redis://127.0.0.1:1/0") as cache, AsyncExitStack() as stack:
+            parts = parts_of(tmp_path, ScriptedBus(), cache, connections=2)
+            bound = await stack.enter_async_context(server.serving(parts))
+            first, second, third = [await stack.enter_async_context(Raw.open(bound.public.port)) for _ in range(3)]
+            assert (await third.rest()).startswith(b"HTTP/1.1 429 ")
+            assert not first.reader.at_eof()
+            assert not second.reader.at_eof()
+
+    with asyncio.Runner(loop_factory=server.new_loop) as runner:
+        runner.run(scenario())
+
+
+async def test_who_asks_much_and_takes_nothing_is_let_go(open_link):
+    """Else a handful of such clients shuts the door."""
+    async with open_link(write_s=0.1) as link:
+        asked = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", link.bound.public.port, limit=1_024)
+        writer.write(asked * 200)
+        while not link.parts.connections.total:
+            await asyncio.sleep(0.001)
+        async with asyncio.timeout(20):
+            while link.parts.connections.total:
+                await asyncio.sleep(0.01)
+        writer.transport.abort()
+        assert not reader.at_eof()
+
+
+async def test_an_old_client_is_told_of_no_continuation(link):
+    """RFC 9110 10.1.1: HTTP/1.0 knows no 100."""
+    old = b"GET /health HTTP/1.0\r\nHost: x\r\nExpect: 100-continue\r\n\r\n"
+    async with Raw.open(link.bound.public.port, old) as raw:
+        assert (await raw.rest()).startswith(b"HTTP/1.0 200 ")
+
+
+async def test_a_path_is_taken_letter_by_letter(link):
+    assert (await link.get("/openapi-json")).status == 404
 
 
 def test_one_address_may_have_so_many_connections_and_loopback_more():

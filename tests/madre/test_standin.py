@@ -196,16 +196,33 @@ async def test_a_failure_to_wake_belongs_to_the_conversation_of_the_request(grou
     assert got == [("conversation-1", CONVERSATION[call.TRACEPARENT][:35])]
 
 
-async def test_an_answer_in_the_actors_place_is_recorded(ground: Playground):
-    """Whoever gives an answer records it: else a refusal would be in no log."""
+@pytest.mark.parametrize(
+    ("code", "verb", "token"),
+    [
+        ("off_by_policy", "bake", "bake"),
+        ("endpoint_not_found", "burn", "unknown"),
+        ("endpoint_not_found", "BURN", "unknown"),
+        ("unavailable", "bake", "unknown"),
+        ("too_large", "bake", "bake"),
+    ],
+)
+async def test_an_answer_in_the_actors_place_is_recorded(ground: Playground, code: str, verb: str, token: str):
+    """Whoever gives an answer records it: else a refusal would be in no log. It told of no caller, and of few refusals."""
     got: list[Msg] = []
-    await ground.caller.listen("vx11.calls.baker.*", got.append)
+    await ground.caller.listen("vx11.calls.baker.>", got.append)
     await ground.caller.wire.barrier()
-    ground.madre.policy.gates["baker"] = "closed"
-    await ground.ask(headers={call.CORRELATION: "conversation-1"})
+    if code == "off_by_policy":
+        ground.madre.policy.gates["baker"] = "closed"
+    if code == "unavailable":
+        ground.baker.stand_in.card = ground.host.card().model_copy(update={"error": "SyntaxError: no", "verbs": []})
+    body = b"x" * (ground.asks.max_payload - 400 if code == "too_large" else 2)
+    head = {call.CORRELATION: "conversation-1", call.CALLER: "client", call.REQUEST_ID: "r1"}
+    assert code_of(await answered(ground.asks, f"vx11.baker.{verb}", body, head)) == code
     await until(lambda: got)
     note = json.loads(got[0].data)
-    assert (note["code"], note["instance"], note["correlation_id"]) == ("off_by_policy", "madre", "conversation-1")
+    assert (got[0].subject, note["subject"]) == (f"vx11.calls.baker.{token}", f"vx11.baker.{verb}")
+    assert (note["code"], note["instance"], note["correlation_id"]) == (code, "madre", "conversation-1")
+    assert (note["caller"], note["request_id"]) == ("client", "r1")
 
 
 @pytest.mark.parametrize("awake", [False, True])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from schemas.card import Heard
@@ -27,6 +29,28 @@ async def test_who_dies_while_an_event_waits_is_followed_at_once(ground: Playgro
     await ground.until("active")
     await ground.caller.publish_raw(BAKED, b"{}")
     ground.host.started[0].task.cancel()
+    await until(lambda: len(ground.host.started) == 2)
+    await ground.until("active")
+
+
+async def test_an_event_that_comes_while_a_clean_end_is_written_down_wakes_the_next_one(ground: Playground):
+    """It woke nobody until the next look, 3 s later."""
+    await ground.ask()
+    await ground.until("active")
+    baker, store = ground.baker, asyncio.Event()
+    swap = ground.madre.machine._kept.swap
+
+    async def slow(*given, **more):
+        if baker.power.phase == "burying":
+            await store.wait()
+        return await swap(*given, **more)
+
+    ground.madre.machine._kept.swap = slow
+    ground.madre.machine.sleep(baker, "idle")
+    await until(lambda: baker.power.phase == "burying")
+    await ground.caller.publish_raw(BAKED, b"{}")
+    await until(lambda: baker.waiting)
+    store.set()
     await until(lambda: len(ground.host.started) == 2)
     await ground.until("active")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from gateway.torture.faults import RECOVER_S
+from gateway.torture.faults import ANY, RECOVER_S, Faults
 from gateway.torture.run import Plan
 from gateway.torture.system import GATEWAY
 from tests.torture.suffering import EVENTS, RATE, held, suffer, times
@@ -20,6 +22,43 @@ MINUTES_S = 180
 """A busy machine takes several times as long."""
 
 pytestmark = pytest.mark.timeout(MINUTES_S)
+
+
+class Quiet:
+    """A bus on which nothing is told, and a system in which madre runs, which asks how often it was looked for."""
+
+    def __init__(self) -> None:
+        self.sought = 0
+
+    async def listen(self, *_: object) -> None:
+        return None
+
+    def pid(self, _: str) -> int:
+        self.sought += 1
+        return 1
+
+    def owns(self, _: int) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(("moments", "strikes"), [(("waking", "slept"), False), ((ANY, "waking"), True)])
+async def test_a_fault_that_is_wanted_at_an_event_only_does_not_strike_without_one(monkeypatch, moments, strikes):
+    """`--at waking` struck at any moment once two seconds had passed without a wake."""
+    monkeypatch.setattr("gateway.torture.faults.EVENT_S", 0.001)
+    monkeypatch.setattr("gateway.torture.faults.PAUSE_S", (0.0, 0.001))
+    quiet, stop, drawn = Quiet(), asyncio.Event(), []
+    faults = Faults(quiet, quiet, None, None, kills=("madre",), moments=moments)
+    event = faults._event
+
+    async def counted(actor: str, moment: str) -> bool:
+        drawn.append(moment)
+        if len(drawn) == 10:
+            stop.set()
+        return await event(actor, moment)
+
+    monkeypatch.setattr(faults, "_event", counted)
+    await faults.run(stop)
+    assert bool(quiet.sought) is strikes
 
 
 @pytest.mark.parametrize("victims", PAIRS, ids=" and ".join)
