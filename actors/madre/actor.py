@@ -63,7 +63,7 @@ async def list_actors(request: ListActors, control: Control) -> ActorList:
 async def get_actor(request: GetActor, control: Control) -> ActorDetail:
     if request.name == actor.name:
         return ActorDetail(status=ActorStatus(name=actor.name, state="active", summary=actor.summary), card=card_of(actor))
-    driven = control.driven(request.name)
+    driven = await control.known(request.name)
     if driven.card is None:
         raise Failure("not_found", f"no host has registered {request.name}")
     return ActorDetail(status=control.status(driven), card=driven.card.whole())

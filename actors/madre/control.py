@@ -29,6 +29,8 @@ ALWAYS = ("madre", "redis", "tentaculo_link")
 """What runs at rest."""
 YOUNG_S = 3.0
 """After her start hosts tell madre what they have; until then an unknown name may be one that she has not heard yet."""
+PATIENCE_S = 1.0
+KNOWN_LOOK_S = 0.02
 EVENTS_LOOK_S = 3.0
 """Between two looks at what durable consumers have waiting: for what was published while nobody listened."""
 KEPT_MOST = 500
@@ -62,6 +64,16 @@ class Control:
             known = ", ".join(sorted(n for n, d in self.machine.driven.items() if d.card)) or "none"
             raise Failure("not_found", f"there is no actor {name!r}; there are: {known}")
         return found
+
+    async def known(self, name: str) -> Driven:
+        """`driven`, with a moment's patience just after her start: her hosts tell her of their actors in a tenth of a second."""
+        while True:
+            try:
+                return self.driven(name)
+            except Failure as failure:
+                if failure.code != "unavailable" or time.monotonic() - self._begun > PATIENCE_S:
+                    raise
+            await asyncio.sleep(KNOWN_LOOK_S)
 
     async def register(self, card: Card, host: str) -> None:
         """A host can start this actor. A changed card lets the instance of the old code finish and leave."""

@@ -49,7 +49,7 @@ class Voice:
         return False
 
     def answer(self, driven: Driven, effect: do.Answer) -> None:
-        effect = _without_promise(effect)
+        effect = _without_promise(driven, effect)
         details: dict[str, Any] = {"service": driven.name}
         if effect.retry_after:
             details["retry_after"] = max(1, round(effect.retry_after))
@@ -121,13 +121,20 @@ class Voice:
         return ""
 
 
-def _without_promise(effect: do.Answer) -> do.Answer:
-    """A code that says "surely not executed" is true of the copy in hand, and nobody knows it of the ones before (9)."""
+def _without_promise(driven: Driven, effect: do.Answer) -> do.Answer:
+    """A code that says "surely not executed" is true of the copy in hand, and mostly nobody knows it of the ones before (9)."""
     held = effect.held
-    if not (held.again or held.kills) or CODES[effect.code].executed:
+    if not (held.again or held.kills) or CODES[effect.code].executed or _unbegun(driven, held):
         return effect
     told = f"an earlier copy may have been begun, and this one was not: {effect.code}: {effect.message}"
     return replace(effect, code="timeout", message=told)
+
+
+def _unbegun(driven: Driven, held: Held) -> bool:
+    """Only madre was lost sight of, and it was sent when nobody had the actor any more: at most her predecessor held it."""
+    sent = call.milliseconds(held.headers.get(call.SENT)) / 1000
+    lost = held.kills or held.headers.get(call.AGAIN) != call.AGAIN_HELD
+    return not lost and not driven.record.owner and driven.record.vacated < sent <= time.time()
 
 
 def _now() -> str:

@@ -25,6 +25,7 @@ from bus.eventlog import EventLog, Stored
 from bus.process import is_same
 from gateway.tokens import TokenFile
 from gateway.torture.system import System, scratch
+from schemas.errors import Failure
 from tests.switch.scripted import Script, Server, scripted
 
 ACTORS = Path(__file__).parent / "actors"
@@ -157,9 +158,7 @@ class House:
 
     async def status(self, name: str) -> dict[str, Any]:
         """madre's word on one actor."""
-        async with self.bus() as bus:
-            answer = await bus.ask("vx11.madre.get_actor", json.dumps({"name": name}).encode(), timeout=5.0)
-        return dict(json.loads(answer.body)["status"])
+        return dict((await self.order("get_actor", name=name))["status"])
 
     async def states(self) -> dict[str, str]:
         async with self.bus() as bus:
@@ -167,10 +166,17 @@ class House:
         return {actor["name"]: actor["state"] for actor in json.loads(answer.body)["actors"]}
 
     async def order(self, verb: str, **fields: Any) -> Any:
-        """A verb of madre, asked on the bus."""
-        async with self.bus() as bus:
-            answer = await bus.ask(f"vx11.madre.{verb}", json.dumps(fields).encode(), timeout=30.0)
-        return json.loads(answer.body)
+        """A verb of madre. One that has just started is asked again, until the host has told her of its actors."""
+        end = time.monotonic() + WAIT_S
+        while True:
+            try:
+                async with self.bus() as bus:
+                    answer = await bus.ask(f"vx11.madre.{verb}", json.dumps(fields).encode(), timeout=30.0)
+                return json.loads(answer.body)
+            except Failure as failure:
+                if failure.code != "unavailable" or time.monotonic() > end:
+                    raise
+            await asyncio.sleep(LOOK_S)
 
     async def sleep(self, *names: str) -> None:
         """Put to sleep whoever is awake."""

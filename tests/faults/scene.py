@@ -27,6 +27,7 @@ LONG = SEEDS > 1
 AGAIN_S = 20.0
 """Ceiling for a busy machine; what is promised is less, and is looked at where it is promised."""
 LOOK_S = 0.01
+READY_S = 10.0
 NUMBERS = 100_000
 """Requests of one test at most."""
 
@@ -155,8 +156,15 @@ async def order(bus: Bus, verb: str, seconds: float = AGAIN_S, **fields: object)
 
 
 async def status(bus: Bus) -> dict[str, object]:
-    """madre's word on ledger."""
-    return dict((await order(bus, "get_actor", 2.0))["status"])  # type: ignore[call-overload]
+    """madre's word on ledger; one that has just started is asked again until the host has told her of it."""
+    end = time.monotonic() + READY_S
+    while True:
+        try:
+            return dict((await order(bus, "get_actor", 2.0))["status"])  # type: ignore[call-overload]
+        except Failure as failure:
+            if failure.code != "unavailable" or time.monotonic() > end:
+                raise
+        await asyncio.sleep(LOOK_S)
 
 
 async def cycle(bus: Bus, *, recall: bool = False) -> bool:

@@ -283,6 +283,14 @@ async def test_a_repeat_that_is_given_up_is_not_said_to_have_never_been_begun(gr
     assert code_of(await ground.ask(headers=headers)) == "timeout"
 
 
+async def test_what_only_a_dead_madre_can_have_held_is_refused_with_the_reason(ground: Playground):
+    """A gate that is closed is no time-out, only because she was started again a moment ago."""
+    ground.host.deaf = True
+    headers = {call.DEADLINE: deadline(0.3), call.REQUEST_ID: "r1", call.AGAIN: call.AGAIN_HELD}
+    for sent, code in ((time.time(), "waking"), (time.time() + 60, "timeout")):
+        assert code_of(await ground.ask(headers={**headers, call.SENT: str(int(sent * 1000))})) == code
+
+
 # -- another madre, a server that was away ------------------------------------------------------------------------------
 
 
