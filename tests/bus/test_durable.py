@@ -252,6 +252,7 @@ async def test_a_publisher_cannot_make_the_consumer_answer(boss, bus):
     """FastStream sends what a handler returns to the subject in the header `reply_to`."""
     heard = []
     await boss.listen("vx11.events.shop.stolen", heard.append)
+    await boss.wire.barrier()
     shop = Shop()
     async with consuming(bus, shop):
         await boss.publish_raw(SOLD, b"1", headers={"reply_to": "vx11.events.shop.stolen"})

@@ -11,6 +11,8 @@ from bus import call
 from bus.call import AGAIN_HELD
 from bus.nats_server import embedded
 from bus.replies import KEPT_S
+from bus.responder import Responder
+from bus.wire import Msg
 from schemas.errors import Failure
 from tests.bus.bakery import code_of, serving
 from tests.bus.shop import connected, until
@@ -129,6 +131,7 @@ async def test_a_new_madre_says_when_she_came_and_what_was_sent_before_is_asked_
         marks: list[str | None] = []
         baker.oven.act = baker.oven.wait
         await baker.wire.hear("vx11.baker.*", lambda msg: marks.append(msg.headers.get(call.AGAIN)))
+        await baker.wire.barrier()
         asking = [asyncio.create_task(bus.ask("vx11.baker.bake", b"{}", timeout=5.0)) for _ in range(2)]
         await until(lambda: len(marks) == 2)
         baker.asks.send("vx11.events.madre.started", b'{"epoch": 2, "run": "r", "at": %d}' % (time.time() - 60))
@@ -140,15 +143,21 @@ async def test_a_new_madre_says_when_she_came_and_what_was_sent_before_is_asked_
     assert baker.oven.done == ["Bake", "Bake"]
 
 
-async def test_what_nobody_had_is_sent_again_as_new(nats_server):
+async def test_what_nobody_had_is_sent_again_as_new(nats_server, monkeypatch):
     """No repeat, and with the time of this sending: whoever was awake before that cannot have begun it."""
     async with connected(nats_server, "client") as bus:
         begun = time.time()
         asking = asyncio.create_task(bus.ask("vx11.baker.bake", b"{}", timeout=5.0))
         await until(lambda: [a.nobody for a, _ in bus._asked.values()] > [1])
-        async with serving(nats_server) as baker:
-            heads: list[dict[str, str]] = []
-            await baker.wire.hear("vx11.baker.*", lambda msg: heads.append(msg.headers))
+        heads: list[dict[str, str]] = []
+        receive = Responder.receive
+
+        def heard(responder: Responder, msg: Msg) -> None:
+            heads.append(msg.headers)
+            receive(responder, msg)
+
+        monkeypatch.setattr(Responder, "receive", heard)
+        async with serving(nats_server):
             await asking
     assert call.AGAIN not in heads[0]
     assert int(heads[0][call.SENT]) > begun * 1000 + 5

@@ -83,6 +83,7 @@ async def test_all_that_a_wake_is_told_of_belongs_to_the_conversation_that_cause
         "vx11.events.power.*.greeter",
         lambda msg: told.append((msg.subject.split(".")[3], msg.headers[call.CORRELATION], msg.headers[call.TRACEPARENT][:35])),
     )
+    await madre.bus.wire.barrier()
     await madre.knows("greeter")
     trace = call.new_traceparent()
     headers = {call.CORRELATION: "conversation-1", call.TRACEPARENT: trace, call.PATH: "switch"}
@@ -212,6 +213,7 @@ async def test_a_file_from_the_future_is_looked_at_and_left_alone(house, madre):
     """Found by reading: it was imported anew four times a second until its date had come."""
     registered: list[str] = []
     await madre.bus.listen("vx11.madre.register", lambda msg: registered.append(json.loads(msg.data)["card"]["name"]))
+    await madre.bus.wire.barrier()
     file = house.write("ahead")
     os.utime(file, ns=(time.time_ns() + 10**13,) * 2)
     await madre.knows("ahead")
