@@ -27,7 +27,7 @@ up: $(VENV)/.run
 	@exec $(BIN)/vx11 up
 
 test: lint
-	$(BIN)/python -m pytest --skips tests/skips.txt --budget 660
+	$(BIN)/python -m pytest --skips tests/skips.txt --budget 660 || { [ $$? -eq 1 ] && $(BIN)/python -m tests.again; }
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

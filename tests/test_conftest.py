@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import skip_faults
+from tests import again
+from tests.conftest import RULE_BROKEN, skip_faults
 
 ROOT = Path(__file__).parent.parent
 
@@ -55,7 +57,7 @@ def test_a_process_left_behind_fails_the_run_and_is_ended(run):
         import subprocess
         def test_it(): subprocess.run("sleep 61 & echo", shell=True, start_new_session=True, check=True)
     """)
-    assert code == 1
+    assert code == RULE_BROKEN
     assert "left running" in output
 
 
@@ -63,13 +65,13 @@ def test_a_skip_that_is_not_named_fails_the_run(run, tmp_path):
     skips = tmp_path / "skips.txt"
     skips.write_text("")
     code, output = run("import pytest\ndef test_it(): pytest.skip('why')", "--skips", str(skips))
-    assert code == 1
+    assert code == RULE_BROKEN
     assert "skipped, but not named: test_one.py::test_it" in output
 
 
 def test_a_run_over_its_budget_fails(run):
     code, output = run("def test_it(): pass", "--budget", "0.000001")
-    assert code == 1
+    assert code == RULE_BROKEN
     assert "the budget is" in output
 
 
@@ -86,3 +88,22 @@ def test_a_run_over_its_budget_fails(run):
 )
 def test_the_list_of_skips_is_exact(skipped, lines, variables, faults):
     assert len(skip_faults(skipped, lines, variables)) == faults
+
+
+@pytest.mark.parametrize(
+    ("failed", "code", "told"),
+    [
+        (["good"], 0, "UNSTEADY, failed once and passed alone: test_one.py::test_good"),
+        (["good", "bad"], 1, "once more, alone"),
+        (["a", "b", "c", "d"], 1, ""),
+        ([], 1, ""),
+    ],
+)
+def test_a_few_that_failed_have_a_second_look(tmp_path, failed, code, told):
+    """What fails twice fails; what does not is named."""
+    (tmp_path / "test_one.py").write_text("def test_good(): pass\ndef test_bad(): assert False\n")
+    kept = tmp_path / again.FAILED
+    kept.parent.mkdir(parents=True)
+    kept.write_text(json.dumps({f"test_one.py::test_{name}": True for name in failed}))
+    done = subprocess.run([sys.executable, again.__file__], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, told in done.stdout) == (code, True)
