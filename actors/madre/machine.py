@@ -8,7 +8,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from actors.madre import effects as do
@@ -19,6 +18,7 @@ from actors.madre.store import Store
 from actors.madre.voice import Voice
 from bus import call, chaos
 from bus.client import Bus
+from bus.moment import rfc3339_now
 from bus.records import Records
 from bus.wire import Msg
 from schemas.madre import MadreStarted
@@ -89,12 +89,14 @@ class Machine:
             if record and record.epoch > self.epoch:
                 self._step_down(record.epoch)
                 return driven
-            raised = (record or ActorRecord(actor=name, since=_now(), reason="asleep")).model_copy(update={"epoch": self.epoch})
+            raised = (record or ActorRecord(actor=name, since=rfc3339_now(), reason="asleep")).model_copy(
+                update={"epoch": self.epoch}
+            )
             done = await self._kept.swap(raised, revision)
             if done is not None:
                 break
         driven.record = raised
-        driven.since = raised.since or _now()
+        driven.since = raised.since or rfc3339_now()
         self._resume(driven, lambda: driven.power.adopt(raised, done, time.time()))
         return driven
 
@@ -258,7 +260,7 @@ class Machine:
             self._noisy[driven.name] = driven
             self._stir.set()
         if power.state != driven.shown:
-            driven.shown, driven.since = power.state, _now()
+            driven.shown, driven.since = power.state, rfc3339_now()
             driven.transitions.append((driven.since, power.state, power.reason))
             driven.stirred()
             self.on_transition(driven)
@@ -373,7 +375,3 @@ class Machine:
 def _log_failure(task: asyncio.Task[Any]) -> None:
     if not task.cancelled() and (error := task.exception()):
         log.error("a task of madre failed", exc_info=error)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -9,7 +9,6 @@ import secrets
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from actors.madre.actor import actor
@@ -25,6 +24,7 @@ from bus.bucket import Bucket
 from bus.cards import card_of
 from bus.client import Bus
 from bus.discovery import Discovery
+from bus.moment import rfc3339_now
 from bus.process import started_at
 from bus.records import Records
 from bus.resources import Resources
@@ -127,7 +127,7 @@ class Madre:
             epoch = (record.epoch if record else 0) + 1
             mine = ActorRecord(
                 actor="madre", state="active", epoch=epoch, owner=self.run, instance=self.run,
-                pid=os.getpid(), born=started_at(os.getpid()), since=_now(), reason="always awake",
+                pid=os.getpid(), born=started_at(os.getpid()), since=rfc3339_now(), reason="always awake",
             )  # fmt: skip
             if await _until_done(lambda: self._records.swap(mine, revision)) is not None:  # noqa: B023 - awaited here
                 return epoch
@@ -163,7 +163,3 @@ async def _until_done(ask: Callable[[], Awaitable[T]]) -> T:
         except Failure as failure:
             log.warning("the store does not answer: %s", failure)
             await asyncio.sleep(STORE_AGAIN_S)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from actors.madre import effects as do
@@ -15,6 +14,7 @@ from actors.madre.driven import Driven
 from actors.madre.effects import Held
 from bus import call
 from bus.client import Bus
+from bus.moment import rfc3339_now
 from schemas.errors import CODES, Failure
 from schemas.power import Activate, Denied, Draining, Failed, PowerEvent
 
@@ -70,7 +70,7 @@ class Voice:
             epoch=effect.epoch,
             reason=effect.reason,
             record=driven.record.model_dump(mode="json"),
-            at=_now(),
+            at=rfc3339_now(),
         )
         cause = driven.conversation(effect.id)
         self._event(f"{Activate.subject}.{driven.name}", event.model_dump_json().encode(), effect.id, cause)
@@ -94,7 +94,7 @@ class Voice:
             "id": driven.power.id,
             "run": driven.power.run,
             "reason": effect.reason,
-            "at": _now(),
+            "at": rfc3339_now(),
         }
         if kind is Failed:
             made["retry_after"] = effect.retry_after
@@ -135,7 +135,3 @@ def _unbegun(driven: Driven, held: Held) -> bool:
     sent = call.milliseconds(held.headers.get(call.SENT)) / 1000
     lost = held.kills or held.headers.get(call.AGAIN) != call.AGAIN_HELD
     return not lost and not driven.record.owner and driven.record.vacated < sent <= time.time()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from aiohttp import web
 from pydantic import BaseModel
 
-from schemas.errors import CODES, Failure
+from schemas.errors import Failure
 
 if TYPE_CHECKING:
     from aiohttp.http import StreamWriter
@@ -157,7 +157,3 @@ def failure_response(failure: Failure, correlation_id: str) -> Whole:
 
 def _whole_seconds(told: object) -> int:
     return max(ASK_AGAIN_S, math.ceil(told)) if isinstance(told, (int, float)) and math.isfinite(told) else ASK_AGAIN_S
-
-
-def status_codes(*codes: str) -> frozenset[int]:
-    return frozenset(CODES[code].status for code in codes)
