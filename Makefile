@@ -17,7 +17,7 @@ help:
 	@echo "make test   everything that is checked: style, types, imports, tests"
 	@echo "make lint   the first three of these"
 	@echo "make bench  every figure against its baseline in the same run, in a table; takes ten minutes (FIGURES=wake ROUNDS=1"
-	@echo "            for one of gateway, wake, sleepers, rest and so many rounds; JSON=--json for programs)"
+	@echo "            for one of gateway, wake, sleepers, durable, recording, replay, rest and so many rounds; JSON=--json for programs)"
 	@echo "make soak   1,000 forced sleeps and wakes at 500 requests/s, every answer counted; then an hour with everything"
 	@echo "            killed and frozen on the way (SOAK_S=60 for a minute); then the matrix of faults, each in SEEDS=50 orders"
 	@echo "make clean  remove .venv and what the tools left; data/ stays"
@@ -27,7 +27,7 @@ up: $(VENV)/.run
 	@exec $(BIN)/vx11 up
 
 test: lint
-	$(BIN)/python -m pytest --skips tests/skips.txt --budget 660 || { [ $$? -eq 1 ] && $(BIN)/python -m tests.again; }
+	$(BIN)/python -m pytest --skips tests/skips.txt --budget 900 || { [ $$? -eq 1 ] && $(BIN)/python -m tests.again; }
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -42,6 +42,7 @@ soak: $(VENV)/.dev
 	$(BIN)/vx11 torture --cycles 1000 --rate 500 --storm 1000
 	$(BIN)/vx11 torture --seconds $(SOAK_S) --rate 100 $(SOAK_VICTIMS:%=--kill %) $(SOAK_VICTIMS:%=--freeze %)
 	VX11_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/faults
+	VX11_LONG_LOG=1 $(BIN)/python -m pytest tests/log tests/keeper tests/replay tests/standards
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

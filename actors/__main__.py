@@ -7,9 +7,12 @@ import json
 import os
 import sys
 
-from bus.instance import Start, live
+from bus import chaos
+from bus.instance import live
 from bus.loading import load_actor, roots_of
+from bus.redaction import know_settings
 from bus.settings import Settings
+from bus.start import Start
 from bus.supervisor import start_logging
 
 USAGE = 64
@@ -25,9 +28,12 @@ def main() -> int:
         )
         return USAGE
     settings = Settings.read(os.environ)
+    know_settings(settings.variables)
+    chaos.arm(settings)
     start = Start(**json.loads(sys.stdin.readline()))
-    actor = load_actor(sys.argv[1], roots_of(settings), settings)
-    return asyncio.run(live(actor, start, settings.get("VX11_NATS_URL"), settings))
+    return asyncio.run(
+        live(lambda: load_actor(sys.argv[1], roots_of(settings), settings), start, settings.get("VX11_NATS_URL"), settings)
+    )
 
 
 if __name__ == "__main__":

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints, overload
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints, overload
 
 from schemas.message import ACTOR_NAME, RESERVED, Event, Message, Request, Streamed
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+Recording = Literal["meta", "full"]
 IDLE_AFTER_S = 300.0
+RETRIES_S = (1.0, 2.0, 4.0, 30.0)
+"""Waits before try 2, 3, 4, 5 of an event; after the last try it is dead."""
+RETRIES_MOST = 9
+"""Of so many the dead letter tells all tries, see `bus.dead.HISTORY_MOST`."""
 CONCURRENCY = 64
 """Handlers of one instance that run at a time."""
 QUEUE = 1_024
@@ -62,6 +68,10 @@ class Actor:
     concurrency: int = CONCURRENCY
     queue: int = QUEUE
     version: str = "1.0.0"
+    retries: tuple[float, ...] = RETRIES_S
+    """Seconds that an event waits before each further try by a durable handler."""
+    record: Recording = "meta"
+    """What is kept of each call: who asked what and how it ended, or the bodies, too, which golden replay needs."""
     dormant: bool = True
     """False for the few that are always awake and are not kept by madre."""
     requests: dict[str, Handler] = field(default_factory=dict)
@@ -73,6 +83,10 @@ class Actor:
     def __post_init__(self) -> None:
         if not ACTOR_NAME.fullmatch(self.name) or self.name in RESERVED:
             raise TypeError(f"{self.name!r} is no actor name: [A-Za-z0-9_-]+ and not one of {', '.join(sorted(RESERVED))}")
+        if self.record not in get_args(Recording):
+            raise TypeError(f"{self.name}: record is {self.record!r}; it is {' or '.join(get_args(Recording))}")
+        if len(self.retries) > RETRIES_MOST or not all(0 < pause < math.inf for pause in self.retries):
+            raise TypeError(f"{self.name}: retries are at most {RETRIES_MOST} pauses of more than 0 seconds, not {self.retries}")
         if not self.idle_after > 0:
             raise TypeError(f"{self.name}: idle_after must be more than 0 seconds")
 

@@ -38,6 +38,7 @@ TRACEPARENT_FORM = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[
 HEADER_CHARS_MOST = 512
 """W3C's bound for tracestate, and enough for a path of a dozen actors."""
 DIGITS_MOST = 15
+NO_SPAN = "0" * 16
 NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -55,10 +56,12 @@ class Call(NamedTuple):
     """Names of the actors that this conversation is inside of, oldest first, separated by commas."""
     passive: bool = False
     held_ms: int = 0
+    parent: str = ""
+    """The span that it came from; empty when it came from none. `traceparent` is the span of the handling itself."""
 
     def headers(self, *, through: str = "") -> dict[str, str]:
-        """What a message sent from inside this call carries on: conversation, a child span, and the path."""
-        made = {CORRELATION: self.correlation_id, TRACEPARENT: child_of(self.traceparent)}
+        """What a message sent from inside this call carries on: conversation, this span as its parent, and the path."""
+        made = {CORRELATION: self.correlation_id, TRACEPARENT: self.traceparent}
         if self.tracestate:
             made[TRACESTATE] = self.tracestate
         path = f"{self.path},{through}" if self.path and through else self.path or through
@@ -71,13 +74,13 @@ current: ContextVar[Call | None] = ContextVar("vx11_call", default=None)
 
 
 def call_from(headers: Mapping[str, str] | None) -> Call:
-    """Read the headers; whatever is missing or malformed is made up."""
+    """Read the headers; whatever is missing or malformed is made up. The handling is a span of its own."""
     h = headers or NO_HEADERS
     correlation = h.get(CORRELATION, "")
-    traceparent = h.get(TRACEPARENT, "")
+    origin = traceparent_of(h)
     return Call(
         correlation if CORRELATION_FORM.fullmatch(correlation) else new_correlation_id(),
-        traceparent if TRACEPARENT_FORM.fullmatch(traceparent) else new_traceparent(),
+        child_of(origin),
         tracestate_of(h),
         _bounded(h.get(REQUEST_ID, "")),
         milliseconds(h.get(DEADLINE)) / 1000,
@@ -86,14 +89,25 @@ def call_from(headers: Mapping[str, str] | None) -> Call:
         _bounded(h.get(PATH, "")),
         h.get(PASSIVE) == "1",
         milliseconds(h.get(HELD_MS)),
+        parent_in(origin),
     )
 
 
 def conversation(headers: Mapping[str, str] | None) -> dict[str, str]:
-    """What an event tells of the message that has caused it: conversation and trace, without the path."""
-    made = call_from(headers).headers()
-    made.pop(PATH, None)
+    """What an event tells of the message that has caused it: conversation and trace as they came, without the path."""
+    h = headers or NO_HEADERS
+    correlation = h.get(CORRELATION, "")
+    known = CORRELATION_FORM.fullmatch(correlation)
+    made = {CORRELATION: correlation if known else new_correlation_id(), TRACEPARENT: traceparent_of(h)}
+    if state := tracestate_of(h):
+        made[TRACESTATE] = state
     return made
+
+
+def traceparent_of(headers: Mapping[str, str]) -> str:
+    """The header as it came; a new trace when it is missing or malformed."""
+    told = headers.get(TRACEPARENT, "")
+    return told if TRACEPARENT_FORM.fullmatch(told) else new_traceparent()
 
 
 def tracestate_of(headers: Mapping[str, str]) -> str:
@@ -127,10 +141,20 @@ def new_request_id() -> str:
 
 
 def new_traceparent() -> str:
-    """A new trace, not sampled: whoever samples sets the flag at the door."""
-    return f"00-{getrandbits(128) or 1:032x}-{getrandbits(64) or 1:016x}-00"
+    """A new trace that no span has begun yet: its span id is the tail of its trace id, which `parent_in` knows for nobody's.
+
+    Flags 02: the trace id is random and nobody has decided on sampling; the exporter will, by the trace id.
+    """
+    trace = f"{getrandbits(128) or 1:032x}"
+    return f"00-{trace}-{trace[16:]}-02" if trace[16:] != NO_SPAN else new_traceparent()
 
 
 def child_of(traceparent: str) -> str:
     """The same trace and flags with a new span id."""
     return f"{traceparent[:36]}{getrandbits(64) or 1:016x}{traceparent[52:]}"
+
+
+def parent_in(traceparent: str) -> str:
+    """The span id of who sent this; empty when there is no span behind it."""
+    span = traceparent[36:52]
+    return "" if span == traceparent[19:35] else span

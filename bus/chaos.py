@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bus.settings import Settings
@@ -24,6 +26,16 @@ _folders: list[Path] = []
 def arm(settings: Settings) -> None:
     """Once in a process, before its first `point`; forked children have it from their parent."""
     _folders[:] = [Path(named) for named in (settings.get(FOLDER),) if named]
+
+
+@contextmanager
+def ignored() -> Iterator[None]:
+    """What happens inside is no moment of anything."""
+    folders, _folders[:] = list(_folders), []
+    try:
+        yield
+    finally:
+        _folders[:] = folders
 
 
 def point(name: str) -> None:

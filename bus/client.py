@@ -14,9 +14,12 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from bus import call
-from bus.asking import NOBODY_MOST_S, Answer, Asking, failure_of
+from bus import call, dead
+from bus.asking import CRASHES_MOST, NOBODY_MOST_S, Answer, Asking, failure_of
+from bus.cloudevents import stamped
 from bus.plain import Plain
+from bus.publisher import Publisher
+from bus.redaction import redacted_event, stored
 from bus.unread import Unread
 from bus.wire import FAST_RECONNECT_S, RECONNECT_S, Msg, Subscription, Wire, status_of
 from schemas.errors import Failure
@@ -37,8 +40,6 @@ UNKNOWN_ACTOR_AFTER = 6
 """So often nobody listened (about 0.6 s) before madre is asked whether the actor exists at all."""
 ENDED_MOST = 256
 """Deaths that are remembered, so that each counts once."""
-PUBLISH_S = 10.0
-PUBLISH_TRY_S = 2.5
 EXITED = "vx11.events.power.exited.*"
 MADRE_STARTED = "vx11.events.madre.started"
 
@@ -50,6 +51,7 @@ class Bus(Plain):
         super().__init__(wire)
         self.name = name
         """The actor that sends, or empty: becomes `vx11-caller` and a part of `vx11-path`."""
+        self._publisher = Publisher(self)
         self._asked: dict[str, tuple[Asking, Callable[[Msg | Failure], None]]] = {}
         self._ended: deque[str] = deque(maxlen=ENDED_MOST)
 
@@ -65,14 +67,17 @@ class Bus(Plain):
         actor: str = "",
         fast: bool = False,
         buffered: bool = True,
+        eager: bool = False,
     ) -> AsyncIterator[Bus]:
-        """Open a connection as `user`. `fast`: reconnects after 0.05 s instead of 0.25 s."""
+        """Open a connection as `user`. `fast`: reconnects after 0.05 s instead of 0.25 s. `eager`: see `Wire.open`."""
         wire = Wire()
         pause = FAST_RECONNECT_S if fast else RECONNECT_S
-        await wire.open(url, user=user, seed=seed, name=name, reconnect_s=pause, buffered=buffered)
+        await wire.open(url, user=user, seed=seed, name=name, reconnect_s=pause, buffered=buffered, eager=eager)
+        bus = cls(wire, name=actor)
         try:
-            yield await cls(wire, name=actor).start()
+            yield await bus.start()
         finally:
+            await bus._publisher.aclose()
             await wire.aclose()
 
     async def start(self) -> Bus:
@@ -199,28 +204,23 @@ class Bus(Plain):
 
     async def publish(self, event: Event, *, message_id: str = "") -> int:
         """Store an event; returns its sequence once it is on disk. Raises Failure("unavailable" | "storage_full")."""
-        return await self.publish_raw(event.subject, event.model_dump_json(by_alias=True).encode(), message_id=message_id)
+        return await self.publish_raw(event.subject, stored(event), message_id=message_id)
 
     async def publish_raw(
         self, subject: str, body: bytes, *, message_id: str = "", headers: Mapping[str, str] | None = None
     ) -> int:
-        """Store a message; tried again with the same id, which the stream keeps once, for PUBLISH_S seconds."""
-        made = {**self._inherited(), **(headers or {}), "Nats-Msg-Id": message_id or call.new_request_id()}
-        end = time.monotonic() + PUBLISH_S
-        while True:
-            try:
-                return int((await self.api(subject, body, timeout=PUBLISH_TRY_S, headers=made))["seq"])
-            except Failure as failure:
-                if failure.code not in ("timeout", "unavailable") or time.monotonic() > end:
-                    raise
-                await asyncio.sleep(0.1)
+        """Store a message, an event together with those that are published at the same time; see `Publisher.publish`."""
+        ident = message_id or call.new_request_id()
+        made = stamped(subject, {**self._inherited(), **(headers or {}), "Nats-Msg-Id": ident}, ident)
+        return await self._publisher.publish(subject, redacted_event(body), made)
 
     def tell(self, event: Event, *, subject: str = "", message_id: str = "", headers: Mapping[str, str] | None = None) -> None:
         """Publish and forget: heard by whoever listens, stored if the stream takes it."""
-        made = {**self._inherited(), **(headers or {})}
+        subject = subject or event.subject
+        made = stamped(subject, {**self._inherited(), **(headers or {})}, message_id or call.new_request_id())
         if message_id:
             made["Nats-Msg-Id"] = message_id
-        self.wire.send(subject or event.subject, event.model_dump_json(by_alias=True).encode(), headers=made)
+        self.wire.send(subject, stored(event), headers=made)
 
     async def listen(self, subject: str, heard: Callable[[Msg], None], *, queue: str = "") -> Subscription:
         return await self.wire.hear(subject, heard, queue=queue)
@@ -228,7 +228,7 @@ class Bus(Plain):
     def _inherited(self) -> dict[str, str]:
         circumstances = call.current.get()
         if circumstances is None:
-            circumstances = call.call_from(None)
+            circumstances = call.Call(call.new_correlation_id(), call.new_traceparent())
         headers = circumstances.headers(through=self.name)
         if self.name:
             headers[call.CALLER] = self.name
@@ -342,8 +342,31 @@ class Bus(Plain):
                 continue  # what nobody has is sent again plainly, in its time
             if failure := asking.lost_sight(crash=crash, held=held):
                 heard(failure)
+                if asking.crashes >= CRASHES_MOST and self.name:  # only who has a name may write letters
+                    asyncio.get_running_loop().create_task(self._bury(asking, failure.message))
             else:
                 self._send_again(token)
+
+    async def _bury(self, asking: Asking, told: str) -> None:
+        """What has killed those who had it is kept for people to look at."""
+        actor, verb = asking.actor, asking.subject.rpartition(".")[2]
+        letter = dead.request_letter(actor, verb, asking.body, asking.headers, told, await self._schema_of(asking))
+        try:
+            if letter:
+                self.wire.send(letter.subject, letter.body, headers=letter.headers)
+        except Failure as failure:
+            log.error("the dead letter of %s is not stored: %s", asking.subject, failure)
+
+    async def _schema_of(self, asking: Asking) -> Mapping[str, Any] | None:
+        """What the actor's card says of the request; None when that cannot be had."""
+        try:
+            told = await self.raw(
+                "vx11.madre.get_actor", json.dumps({"name": asking.actor}).encode(), timeout=1.0, headers={call.PASSIVE: "1"}
+            )
+            verbs = json.loads(told.data)["card"]["verbs"]
+        except (Failure, ValueError, KeyError):
+            return None
+        return next((verb["request"] for verb in verbs if verb["subject"] == asking.subject), None)
 
 
 def _with_passive(kind: type[Request[Any]], headers: Mapping[str, str] | None) -> Mapping[str, str] | None:

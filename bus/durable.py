@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bus import call
 from bus.client import Bus
@@ -21,6 +21,7 @@ from bus.lean import absent
 from bus.pull import FETCH_S, Pull
 from bus.retry import LADDER_S, Retry
 from bus.streams import ACK_WAIT_S
+from bus.tries import Tries
 from bus.wire import Msg, Wire
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ GRACE_S = 0.1
 with absent(*UNWANTED):
     from faststream import AckPolicy, BaseMiddleware, StreamMessage
     from faststream.nats import JStream, NatsBroker, PullSub
-    from nats.js import JetStreamContext
     from nats.js.api import ConsumerConfig
 
 
@@ -78,15 +78,20 @@ class DurableConsumers:
         self._ladder, self._ack_wait_s = ladder, ack_wait_s
         self._consumers: Consumers = {}
         self._broker: _Broker | None = None
+        self.settled = 0
+        """Messages that will not come again."""
+        self.on_first: Callable[[], None] = lambda: None
+        """Called when the first one is settled."""
 
     async def start(self) -> None:
         """Begin to consume. Without a server, stream or consumer it goes on looking for them; it does not fail."""
-        api = Bus(self._wire, name="").api
+        bus = Bus(self._wire, name="")
         self._consumers = {}
         for durable in self._durables:
             key = durable.stream, durable.name
-            pull = Pull(self._wire, api, *key, durable.subjects, slots=self._workers, ack_wait_s=self._ack_wait_s)
-            retry = Retry(pull, api, max_payload=self._wire.max_payload, ladder=self._ladder)
+            pull = Pull(self._wire, bus.api, *key, durable.subjects, slots=self._workers, ack_wait_s=self._ack_wait_s)
+            pull.on_settled = self._count
+            retry = Retry(pull, bus.api, Tries(bus), max_payload=self._wire.max_payload, ladder=self._ladder)
             self._consumers[key] = pull, retry
         self._broker = _Broker(self._wire, self._consumers)
         for durable in self._durables:
@@ -113,6 +118,11 @@ class DurableConsumers:
             await asyncio.gather(*(pull.cancel() for pull in pulls))
         await self._broker.stop()
         self._broker = None
+
+    def _count(self) -> None:
+        self.settled += 1
+        if self.settled == 1:
+            self.on_first()
 
     def pending(self) -> int:
         """Messages in hand: begun, or about to."""
@@ -150,13 +160,14 @@ class _Broker(NatsBroker):
         subscriber(handle)
 
     def _guard(self, msg: Any, /, *, context: ContextRepo) -> _Guard:
-        pull, retry = self._consumers[msg.metadata.stream, msg.metadata.consumer]
+        pull, retry = self._consumers[msg.delivery.stream, msg.delivery.consumer]
         return _Guard(msg, context=context, pull=pull, retry=retry)
 
     async def _connect(self) -> Client:
-        self.config.connect(self._wire)
-        self.config.connection_state.connect(self._wire, _Streams(self._wire, self._consumers))
-        return self._wire
+        wire: Any = self._wire  # FastStream's own publishers, which would need nats-py's connection, are not used
+        streams: Any = _Streams(self._consumers)
+        self.config.connection_state.connect(wire, streams)
+        return cast("Client", wire)
 
     async def stop(
         self,
@@ -171,11 +182,10 @@ class _Broker(NatsBroker):
         await asyncio.gather(*loops, return_exceptions=True)  # FastStream cancels them and does not wait
 
 
-class _Streams(JetStreamContext):
+class _Streams:
     """Gives FastStream one of our pulls where it asks nats-py for a pull subscription."""
 
-    def __init__(self, wire: Wire, consumers: Consumers) -> None:
-        super().__init__(wire)
+    def __init__(self, consumers: Consumers) -> None:
         self._consumers = consumers
 
     async def pull_subscribe(self, *args: Any, **options: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -22,6 +22,8 @@ READ_S = 2.0
 PAGE = 256
 PAGE_BYTES = 512 * 1024
 """A page ends early past it, so that one does not fill the connection."""
+LONGER = 8
+"""So much longer is the next piece in which something is looked for."""
 LOOK_AGAIN_S = 1.0
 """A follower looks by itself that often: a notice may be lost, a stored event not."""
 SETTLING_S = (0.0, 0.002, 0.01, 0.05, 0.25)
@@ -47,6 +49,7 @@ class EventLog:
 
     def __init__(self, bus: Bus, stream: str = STREAM, subjects: str = SUBJECTS) -> None:
         self._bus = bus
+        self.stream = stream
         self._get = f"$JS.API.DIRECT.GET.{stream}"
         self._info = f"$JS.API.STREAM.INFO.{stream}"
         self._subjects = subjects
@@ -59,27 +62,38 @@ class EventLog:
             raise _unreadable(failure) from failure
         return max(1, int(state["first_seq"])), int(state["last_seq"])  # a stream that never had one says 0 and 0
 
-    async def read(self, after: int, limit: int) -> list[Stored]:
+    async def read(self, after: int, limit: int, *, subject: str = ">") -> list[Stored]:
         """At most `limit` events with a sequence above `after`, oldest first. Fewer only at the end of the stream."""
         found: list[Stored] = []
         while len(found) < limit:
-            page = await self._page(found[-1].sequence if found else after, min(limit - len(found), PAGE))
+            page = await self._page(found[-1].sequence if found else after, min(limit - len(found), PAGE), subject)
             if not page:
                 break
             found += page
         return found
 
-    async def follow(self, after: int) -> AsyncGenerator[Stored, None]:
+    async def newest(self, limit: int, *, subject: str = ">") -> list[Stored]:
+        """The last `limit` events on `subject`, oldest first: looked for from the end on, in ever longer pieces."""
+        first, last = await self.bounds()
+        span = max(limit, PAGE)
+        while True:
+            begin = max(first, last - span + 1)
+            found = await self.read(begin - 1, span, subject=subject)
+            if len(found) >= limit or begin == first:
+                return found[-limit:] if limit else []
+            span *= LONGER
+
+    async def follow(self, after: int, *, subject: str = ">") -> AsyncGenerator[Stored, None]:
         """What is stored above `after`, and then what comes, without an end."""
         news = asyncio.Event()
-        heard = await self._bus.listen(self._subjects, lambda _: news.set())
+        heard = await self._bus.listen(self._subjects if subject == ">" else subject, lambda _: news.set())
         try:
             pauses: tuple[float, ...] = AT_ONCE
             while True:
                 for pause in pauses:
                     await asyncio.sleep(pause)
                     news.clear()
-                    while page := await self._page(after, PAGE):
+                    while page := await self._page(after, PAGE, subject):
                         for stored in page:
                             after = stored.sequence
                             yield stored
@@ -92,28 +106,68 @@ class EventLog:
             except Failure as failure:
                 log.debug("a follower left without an echo: %s", failure)
 
-    async def _page(self, after: int, batch: int) -> list[Stored]:
-        """Some events above `after`; none only when there is none."""
-        arrived: asyncio.Queue[Msg] = asyncio.Queue()
-        token, reply = self._bus.wire.await_answer(arrived.put_nowait)
-        wanted = {"seq": after + 1, "next_by_subj": ">", "batch": batch, "max_bytes": PAGE_BYTES}
-        found: list[Stored] = []
+    async def page(self, after: int, batch: int, *, subject: str = ">") -> list[Msg]:
+        """Some messages above `after` on `subject`, as the server sends them (see `stored`); none only when there is none."""
+        return await self._messages({"seq": after + 1, "next_by_subj": subject, "batch": batch, "max_bytes": PAGE_BYTES})
+
+    async def pick(self, sequences: Sequence[int]) -> list[Msg]:
+        """The messages with these sequences, in that order, less those that are not there any more; all asked for at once."""
+        found = await asyncio.gather(*(self._messages({"seq": sequence}) for sequence in sequences))
+        return [msg for page in found for msg in page]
+
+    async def first_since(self, moment: str) -> int:
+        """The sequence of the first message that was stored at `moment` (RFC 3339) or later; 0 when there is none yet."""
+        found = await self._messages({"start_time": moment, "next_by_subj": ">", "batch": 1})
+        return sequence_of(found[0]) if found else 0
+
+    async def last(self, subject: str) -> int:
+        """The sequence of the last message on `subject`; 0 when there is none."""
+        found = await self._messages({"last_by_subj": subject})
+        return sequence_of(found[0]) if found else 0
+
+    async def _messages(self, wanted: Mapping[str, object]) -> list[Msg]:
+        """What the server sends for one direct get. Raises Failure("unavailable") when it breaks off."""
+        page = _Page(one="batch" not in wanted)
+        token, reply = self._bus.wire.await_answer(page.heard)
         try:
-            self._bus.wire.send(self._get, json.dumps(wanted).encode(), reply=reply)
-            while True:
-                async with asyncio.timeout(READ_S):
-                    msg = await arrived.get()
-                status = status_of(msg)
-                if status in ("204", "404"):
-                    return found
-                if status:
-                    told = (msg.headers or {}).get("Description", "no stream answers")
-                    raise Failure("unavailable", f"the event log cannot be read: {status} {told}")
-                found.append(_stored(msg))
-        except TimeoutError:
-            raise Failure("unavailable", f"the event log did not answer in {READ_S:g} s") from None
+            with self._bus.unless_lost(page.done):
+                self._bus.wire.send(self._get, json.dumps(wanted).encode(), reply=reply)
+                while not page.done.done():
+                    had = len(page.found)
+                    await asyncio.wait((page.done,), timeout=READ_S)
+                    if not page.done.done() and len(page.found) == had:
+                        raise Failure("unavailable", f"the event log did not answer in {READ_S:g} s")
+                return page.done.result()
         finally:
             self._bus.wire.forget_answer(token)
+            if not page.done.cancel() and not page.done.cancelled():
+                page.done.exception()  # somebody has seen it, also when the reader was cancelled meanwhile
+
+    async def _page(self, after: int, batch: int, subject: str) -> list[Stored]:
+        return [stored(msg) for msg in await self.page(after, batch, subject=subject)]
+
+
+class _Page:
+    """Collects what one direct get brings: messages, and the server's word that these were all. `one`: there is no such word."""
+
+    def __init__(self, *, one: bool) -> None:
+        self.found: list[Msg] = []
+        self.done: asyncio.Future[list[Msg]] = asyncio.get_running_loop().create_future()
+        self._one = one
+
+    def heard(self, msg: Msg) -> None:
+        if self.done.done():
+            return
+        status = "" if msg.data else status_of(msg)
+        if not status:
+            self.found.append(msg)
+            if self._one:
+                self.done.set_result(self.found)
+        elif status in ("204", "404"):
+            self.done.set_result(self.found)
+        else:
+            told = (msg.headers or {}).get("Description", "no stream answers")
+            self.done.set_exception(Failure("unavailable", f"the event log cannot be read: {status} {told}"))
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:
@@ -124,7 +178,13 @@ async def _within(event: asyncio.Event, seconds: float) -> bool:
         return False
 
 
-def _stored(msg: Msg) -> Stored:
+def sequence_of(msg: Msg) -> int:
+    """Of a message as a direct get brings it."""
+    return int((msg.headers or {})["Nats-Sequence"])
+
+
+def stored(msg: Msg) -> Stored:
+    """A message as a direct get brings it, without what the server has added."""
     headers = msg.headers or {}
     own = {name: value for name, value in headers.items() if not name.startswith("Nats-")}
     moment = datetime.fromisoformat(headers["Nats-Time-Stamp"])

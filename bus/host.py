@@ -14,7 +14,7 @@ import socket
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ from bus import chaos
 from bus.call import conversation
 from bus.client import Bus
 from bus.examine import watched
-from bus.instance import CLEAN_EXITS, NO_ROOM, Start
+from bus.instance import CLEAN_EXITS, NO_ROOM
 from bus.loading import find_actors, roots_of
 from bus.moment import rfc3339_now
 from bus.process import is_same
 from bus.settings import Settings
+from bus.start import Start
 from bus.wire import Msg
-from bus.zygote import fork_zygote
+from bus.zygote import LINE_BYTES, fork_zygote
 from schemas.card import Card
 from schemas.errors import Failure
 from schemas.madre import Sleep
@@ -43,6 +44,8 @@ CLOCK_NS = 20_000_000
 CHANGED_SINCE = -1
 """Perhaps changed while it was being imported: it is looked at again."""
 KNOWN_MOST = 1_000
+PIPES_MOST = 8
+"""In one reading; there is one spare at a time."""
 DRAIN_S = 50.0
 """When the host stops its instances may finish for so long; the supervisor waits a little longer."""
 DRAIN_AGAIN_S = 0.5
@@ -82,6 +85,9 @@ class Host:
         self._bus = bus
         self._roots = roots_of(settings)
         self._zygote = zygote
+        self._heard_of_zygote = b""
+        self._pipes: list[int] = []
+        """That have come, and their word has not yet."""
         self._ids: OrderedDict[str, Run] = OrderedDict()
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._sources: dict[str, Source] = {}
@@ -89,6 +95,10 @@ class Host:
         """Actors that are being looked at, with how their files were when that was asked for."""
         self._delayed: dict[str, dict[str, Any]] = {}
         """Of each actor whose source has changed the activation that waits for its new card."""
+        self._spare = (0, -1)
+        """Pid of the parked process, and the pipe over which it is given its name; (0, -1) while there is none."""
+        self._generation = 0
+        """Of what spares have imported: one of an earlier generation may know what is no longer on disk."""
         self._lost = asyncio.Event()
         self._ended = asyncio.Event()
         """An instance has ended."""
@@ -99,17 +109,19 @@ class Host:
         await self._bus.listen("vx11.host.*.*", self._heard_order)
         await self._bus.wire.barrier()
         self._zygote.setblocking(False)
-        reading = asyncio.create_task(self._read_zygote())
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._zygote, self._read_zygote)
         looking = asyncio.create_task(self._look_for_ever())
         self._bus.wire.on_close.append(self._lost.set)  # for good: without the bus it hears of nothing
         waits = [asyncio.create_task(stop.wait()), asyncio.create_task(self._lost.wait())]
         try:
-            await asyncio.wait([*waits, reading, looking], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*waits, looking], return_when=asyncio.FIRST_COMPLETED)
             if stop.is_set() and not self._lost.is_set():
                 await self._bus.wire.leave(activations)
                 await self._drain_all()
         finally:
-            for task in (reading, looking, *waits):
+            loop.remove_reader(self._zygote)
+            for task in (looking, *waits):
                 task.cancel()
         if not stop.is_set():
             raise Failure("crashed", "the zygote or the connection is gone")
@@ -173,7 +185,25 @@ class Host:
         for known in ended[: max(0, len(self._ids) - KNOWN_MOST)]:  # what lives is never forgotten
             self._runs.pop(self._ids.pop(known).start.run, None)
         chaos.point("host.starting")
-        self._command({"op": "start", "start": asdict(start)})
+        if not self._named(run):
+            self._command({"op": "start", "start": vars(start)})
+
+    def _named(self, run: Run) -> bool:
+        """Give the spare its name, if there is one and it lives."""
+        (pid, pipe), self._spare = self._spare, (0, -1)
+        if not pid:
+            return False
+        try:
+            os.write(pipe, json.dumps(vars(run.start)).encode() + b"\n")
+        except OSError:
+            return False
+        finally:
+            os.close(pipe)
+        run.pid = pid
+        self._tell(run)
+        self._command({"op": "named", "pid": pid, "start": vars(run.start)})
+        chaos.point("host.started")
+        return True
 
     def _heard_order(self, msg: Msg) -> None:
         _, _, host, verb = msg.subject.split(".")
@@ -211,20 +241,27 @@ class Host:
         exited = Exited(**common, code=run.code, clean=clean, reason=reason, ended=run.ended)
         self._bus.tell(exited, subject=f"{Exited.subject}.{start.actor}")
 
-    async def _read_zygote(self) -> None:
-        loop, buffer = asyncio.get_running_loop(), b""
-        while True:
-            data = await loop.sock_recv(self._zygote, 1_048_576)
-            if not data:
-                self._lost.set()
-                return
-            *lines, buffer = (buffer + data).split(b"\n")
-            for line in lines:
-                self._heard_zygote(json.loads(line))
+    def _read_zygote(self) -> None:
+        data, pipes, _, _ = socket.recv_fds(self._zygote, LINE_BYTES, PIPES_MOST)
+        self._pipes += pipes
+        if not data:
+            self._lost.set()
+            asyncio.get_running_loop().remove_reader(self._zygote)
+            return
+        *lines, self._heard_of_zygote = (self._heard_of_zygote + data).split(b"\n")
+        for line in lines:
+            self._heard_zygote(json.loads(line))
 
     def _heard_zygote(self, told: dict[str, Any]) -> None:
         if told["op"] == "card":
             self._heard_card(told)
+            return
+        if told["op"] == "spare":
+            pipe = self._pipes.pop(0)
+            if told["generation"] == self._generation:
+                self._spare = told["pid"], pipe
+            else:
+                os.close(pipe)
             return
         run = self._runs.get(told["run"])
         if run is None:
@@ -249,10 +286,18 @@ class Host:
         self._sources[name] = Source(card.model_dump(mode="json"), stamps, told["took"] if light else math.inf)
         if card.error:
             log.error("%s cannot be loaded: %s", name, card.error)
-        self._command({"op": "preload", "names": self._light()})
+        self._preload()
         asyncio.get_running_loop().create_task(self._register(self._sources[name].card))
         if order := self._delayed.pop(name, None):
             self._activate(order)
+
+    def _preload(self) -> None:
+        """What the spare has imported is no longer what is on disk: it ends with its pipe."""
+        (pid, pipe), self._spare = self._spare, (0, -1)
+        if pid:
+            os.close(pipe)
+        self._generation += 1
+        self._command({"op": "preload", "names": self._light(), "generation": self._generation})
 
     def _light(self) -> list[str]:
         """What spares import in advance: the quickest first, and no more than PRELOAD_S of them."""

@@ -8,10 +8,10 @@ import json
 import logging
 import math
 import os
+import signal
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from functools import cached_property
 from typing import Any
 
@@ -19,18 +19,20 @@ from bus import chaos
 from bus.actor import Actor, Handler
 from bus.call import call_from, current
 from bus.cards import card_of
+from bus.claim import claim
 from bus.client import Bus
+from bus.cloudevents import opened
 from bus.discovery import Discovery
 from bus.moment import rfc3339_now
 from bus.process import started_at
-from bus.records import Records
 from bus.resources import Resources
 from bus.responder import Responder
 from bus.settings import Settings
-from bus.wire import Msg, Subscription
+from bus.start import Start
+from bus.wire import Msg, Subscription, Wire
 from schemas.card import Card, DescribeReply
 from schemas.errors import Failure
-from schemas.power import Active, ActorRecord, Slept
+from schemas.power import Active, Slept
 
 log = logging.getLogger("vx11.instance")
 
@@ -39,25 +41,8 @@ LEFT, LOST_CLAIM, BROKEN, NO_ROOM = 0, 3, 1, 4
 """Exit codes: left with empty hands; another was faster; could not start or lost its connection for good; the store has no
 room for the claim."""
 CLEAN_EXITS = (LEFT, LOST_CLAIM)
-READ_AGAIN_S = 0.05
 LEAVE_AGAIN_S = 1.0
 """After a SIGTERM it asks to be drained so often, until it is."""
-
-
-@dataclass(frozen=True)
-class Start:
-    """What an instance is told by whoever starts it. `record` is that of `revision`, which the claim replaces."""
-
-    actor: str
-    id: str
-    run: str
-    revision: int
-    epoch: int
-    host: str
-    record: Mapping[str, Any]
-    card_version: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """The conversation that the wake belongs to."""
 
 
 class Instance:
@@ -96,15 +81,19 @@ class Instance:
     def _describe(self) -> bytes:
         return DescribeReply(card=self._card, state="active", instance=self._start.id).model_dump_json().encode()
 
-    async def live(self) -> int:
-        """Claim, open, serve until drained, close. Exit code 3: the claim was lost and nothing was touched."""
-        chaos.point("instance.claiming")
+    async def live(self, claiming: Awaitable[int | None] | None = None) -> int:
+        """Claim, open, serve until drained, close. Exit code 3: the claim was lost and nothing was touched.
+
+        `claiming`: a claim that is already under way.
+        """
         try:
-            if not await self._claim():
-                return LOST_CLAIM
+            revision = await (claiming or claim(self._bus, self._start))
         except Failure as failure:
             log.error("%s cannot claim its record: %s", self.actor.name, failure)
             return NO_ROOM
+        if revision is None:
+            return LOST_CLAIM
+        self._revision = revision
         chaos.point("instance.claimed")
         await self._resources.open()
         beats: asyncio.Task[None] | None = None
@@ -112,9 +101,9 @@ class Instance:
             private = f"vx11.inst.{self.actor.name}.{self._start.run}.>"
             own = await self._bus.listen(private, self._heard_private)
             self._shared = await self._bus.listen(f"vx11.{self.actor.name}.>", self._responder.receive, queue=self.actor.name)
-            await self._bus.wire.barrier()
+            self._bus.wire.flush()
             chaos.point("instance.subscribed")
-            self._say_active()
+            self._say_active()  # on the same connection, behind the subscriptions: who hears it can reach us
             beats = asyncio.create_task(self._beat_for_ever())
             await self._conduct(own)
         finally:
@@ -127,51 +116,6 @@ class Instance:
         slept = Slept(actor=self.actor.name, id=self._start.id, run=self._start.run, at=rfc3339_now(), left=self._left)
         self._bus.tell(slept, subject=f"{Slept.subject}.{self.actor.name}")
         return LEFT
-
-    async def _claim(self) -> bool:
-        """One compare-and-set before anything is subscribed; an unknown outcome is read, never guessed.
-
-        Raises Failure("storage_full").
-        """
-        records = Records(self._bus)
-        mine = ActorRecord.model_validate({**self._start.record, **self._owned()})
-        asked_before = False
-        full: Failure | None = None
-        while True:
-            try:
-                revision = await records.swap(mine, self._start.revision)
-                self._revision = revision or 0
-                if revision or not asked_before:
-                    return revision is not None
-            except Failure as failure:
-                log.warning("claim of %s: %s", self.actor.name, failure)
-                full = failure if failure.code == "storage_full" else None
-                await asyncio.sleep(READ_AGAIN_S)
-            asked_before = True  # from here on a conflict may be with ourselves
-            try:
-                found, revision = await records.get(self.actor.name)
-            except Failure as failure:
-                log.warning("reading the record of %s: %s", self.actor.name, failure)
-                continue
-            if found and found.owner == self._start.run:
-                self._revision = revision
-                return True
-            if revision != self._start.revision:
-                return False
-            if full:
-                raise full
-
-    def _owned(self) -> dict[str, Any]:
-        return {
-            "state": "waking",
-            "owner": self._start.run,
-            "instance": self._start.id,
-            "host": self._start.host,
-            "pid": os.getpid(),
-            "born": self._born,
-            "since": rfc3339_now(),
-            "card_version": self._start.card_version,
-        }
 
     async def _conduct(self, own: Subscription) -> None:
         """Follow the newest order until the instance has left; see `_drain` and `_stay`."""
@@ -293,6 +237,7 @@ class Instance:
         )
         cause = {} if self._stay else self._start.headers
         self._bus.tell(active, subject=f"{Active.subject}.{self.actor.name}", headers=cause)
+        self._bus.wire.flush()
 
     async def _after_active(self) -> None:
         """What can wait until the first requests are being answered."""
@@ -305,6 +250,7 @@ class Instance:
         if self.actor.durables:
             heard = await asyncio.to_thread(importlib.import_module, "bus.durable_handlers")  # 80 ms beside the first requests
             self._durable = heard.consumers(self.actor, self._bus, self._resources)
+            self._durable.on_first = self._send_beat  # who has done something did not die of what it was woken for
             await self._durable.start()
 
     def _hearer(self, handler: Handler) -> Any:
@@ -340,7 +286,7 @@ class Instance:
             "idle_s": round(self._responder.idle_s(), 3),
             "in_flight": self._responder.in_flight,
             "pending": self._events_pending(),
-            "answered": self._responder.answered,
+            "answered": self._responder.answered + (self._durable.settled if self._durable else 0),
             "shed": self._responder.recorder.shed,
             "card_version": self._start.card_version,
         }
@@ -349,9 +295,10 @@ class Instance:
 
 async def run_event(handler: Handler, resources: Resources, msg: Msg) -> None:
     """Parse an event and run its handler with the event's correlation id and trace."""
-    circumstances = call_from(msg.headers)
+    headers, body = opened(msg.headers, msg.data)
+    circumstances = call_from(headers)
     current.set(circumstances)
-    event = handler.message.model_validate_json(msg.data or b"{}")
+    event = handler.message.model_validate_json(body or b"{}")
     await handler.run(event, **resources.give(handler.wants, circumstances))
 
 
@@ -360,25 +307,38 @@ def _log_failure(task: asyncio.Task[None]) -> None:
         log.error("an event handler failed", exc_info=error)
 
 
-async def live(actor: Actor, start: Start, url: str, settings: Settings) -> int:
-    """The whole life of one instance in this process. Returns its exit code."""
-    begun = time.monotonic()
-    chaos.arm(settings)
-    seed = settings.seed_file("actor")
-    async with Bus.connect(
-        url, user="actor", seed=seed if seed.exists() else None, name=f"{actor.name}.{start.run}", actor=actor.name
-    ) as bus:
-        instance = Instance(actor, start, bus, settings)
-        main = asyncio.current_task()
-        bus.wire.on_close.append(lambda: _leave_hard(main))
-        loop = asyncio.get_running_loop()
-        if sys.platform != "win32":
-            import signal
+async def live(become: Callable[[], Actor], start: Start, url: str, settings: Settings) -> int:
+    """The whole life of one instance in this process. Returns its exit code.
 
+    `become` loads the actor, while the claim is on its way: it goes out with the first bytes to the server.
+    """
+    begun = time.monotonic()
+    chaos.point("instance.claiming")
+    loop = asyncio.get_running_loop()
+    wire = Wire()
+    wire.be("actor")
+    bus = Bus(wire, name=start.actor)
+    claiming = loop.create_task(claim(bus, start))
+    await asyncio.sleep(0)  # it has been sent, to be said when we are heard
+    seed = settings.seed_file("actor")
+    try:
+        known = seed if seed.exists() else None
+        await wire.open(url, user="actor", seed=known, name=f"{start.actor}.{start.run}", eager=True)
+        instance = Instance(become(), start, await bus.start(), settings)
+        main = asyncio.current_task()
+        wire.on_close.append(lambda: _leave_hard(main))
+        if wire.is_closed:
+            raise Failure("forbidden", f"the server at {url} does not let us in: {wire.last_error}")
+        if sys.platform != "win32":
             loop.add_signal_handler(signal.SIGTERM, instance.ask_to_leave)
-        code = await instance.live()
-        bus.wire.on_close.clear()
-        log.info("%s left after %.1f s with code %d", actor.name, time.monotonic() - begun, code)
+        code = await instance.live(claiming)
+    finally:
+        wire.on_close.clear()
+        claiming.cancel()
+        await wire.aclose()
+        if sys.platform != "win32":
+            loop.remove_signal_handler(signal.SIGTERM)
+    log.info("%s left after %.1f s with code %d", start.actor, time.monotonic() - begun, code)
     return code
 
 

@@ -9,9 +9,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any, get_args
 
-from bus.actor import Actor
+from bus.actor import Actor, Recording
 from bus.settings import Settings
+from schemas.errors import Failure
 from schemas.message import ACTOR_NAME
 
 TREE = Path(__file__).resolve().parent.parent
@@ -38,7 +40,7 @@ def find_actors(roots: list[Path]) -> list[str]:
 
 
 def load_actor(name: str, roots: list[Path], settings: Settings | None = None) -> Actor:
-    """Import an actor. `VX11_IDLE_AFTER` (seconds), where it is set, is the `idle_after` of all, whatever they declare.
+    """Import an actor; what `settings` say of it beats what it declares, see `as_told`.
 
     Raises whatever its module raises, and TypeError when it declares no actor of that name.
     """
@@ -52,9 +54,36 @@ def load_actor(name: str, roots: list[Path], settings: Settings | None = None) -
     actor = getattr(module, "actor", None)
     if not isinstance(actor, Actor) or actor.name != name:
         raise TypeError(f"{module.__file__} must declare `actor = Actor({name!r}, summary=...)`")
-    if settings:
-        return replace(actor, idle_after=settings.number("VX11_IDLE_AFTER", actor.idle_after))
-    return actor
+    return as_told(actor, settings) if settings else actor
+
+
+def check_told(settings: Settings) -> None:
+    """Raise Failure("invalid") for what no actor can be told: better before everything starts than in each of them."""
+    for name, text in settings.variables.items():
+        if text and (name == "VX11_RECORD" or name.startswith("VX11_RECORD_")) and text not in get_args(Recording):
+            raise Failure("invalid", f"{name}={text!r}; write {' or '.join(f'{name}={one}' for one in get_args(Recording))}")
+    try:
+        as_told(Actor("check", summary="takes what all actors are told"), settings)
+    except (TypeError, ValueError) as error:
+        raise Failure("invalid", str(error)) from None
+
+
+def as_told(actor: Actor, settings: Settings) -> Actor:
+    """`VX11_IDLE_AFTER` (seconds) is the `idle_after` of all, `VX11_RETRY_S` (`1,2,4,30`) the `retries`;
+    `VX11_RECORD_<ACTOR>`, or `VX11_RECORD` for all, the `record`.
+    """
+    own = f"VX11_RECORD_{actor.name.upper().replace('-', '_')}"
+    record: Any = settings.get(own) or settings.get("VX11_RECORD") or actor.record
+    idle_after = settings.number("VX11_IDLE_AFTER", actor.idle_after)
+    return replace(actor, idle_after=idle_after, retries=_retries(settings) or actor.retries, record=record)
+
+
+def _retries(settings: Settings) -> tuple[float, ...]:
+    text = settings.get("VX11_RETRY_S")
+    try:
+        return tuple(float(pause) for pause in text.split(",")) if text else ()
+    except ValueError:
+        raise ValueError(f"VX11_RETRY_S={text!r} are no seconds; write for instance VX11_RETRY_S=1,2,4,30") from None
 
 
 def _forget_changed(package: str, folder: Path) -> None:

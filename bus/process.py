@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -68,3 +69,17 @@ def close_others(keep: set[int]) -> None:
                 os.close(fd)
             except OSError:
                 continue  # the listing's own descriptor
+
+
+def kill(pid: int) -> None:
+    """One that has just ended by itself is no error."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def empty(fd: int) -> None:
+    try:
+        while os.read(fd, 4096):
+            continue
+    except BlockingIOError:
+        return

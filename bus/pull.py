@@ -10,12 +10,10 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-
-import nats.errors
 
 from bus.streams import ACK_WAIT_S, NS, Api, Outcome, consumer_info, ensure_consumer, stream_info
 from bus.wire import Msg, Subscription, Wire, status_of
@@ -71,6 +69,9 @@ class Pull:
     ) -> None:
         self.stream, self.name = stream, name
         self.leaving = False
+        self.on_settled: Callable[[], None] = lambda: None
+        self.returned: Callable[[Msg], None] = lambda _: None
+        """Told of each message that is handed back without having been begun: its delivery was no try."""
         self._wire, self._api, self._subjects = wire, api, subjects
         self._slots, self._ack_wait_s = slots, ack_wait_s
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"
@@ -121,7 +122,8 @@ class Pull:
         """`msg` is out of hand. `settled`: it will not come again."""
         self._held.pop(key_of(msg), None)
         if settled:
-            self._unsettled.discard(msg.metadata.sequence.stream)
+            self._unsettled.discard(msg.delivery.sequence)
+            self.on_settled()
         self._news.set()
 
     def say(self, msg: Msg, word: bytes, *, delay_s: float = 0.0) -> None:
@@ -131,7 +133,7 @@ class Pull:
         try:
             self._wire.send(msg.reply, word)
         except Failure as failure:
-            log.warning("%s of %s/%d is not sent: %s", word.decode(), self.name, msg.metadata.sequence.stream, failure)
+            log.warning("%s of %s/%d is not sent: %s", word.decode(), self.name, msg.delivery.sequence, failure)
 
     async def release(self) -> None:
         """Take no more; what is not begun goes back at once, what is begun stays in hand."""
@@ -143,6 +145,7 @@ class Pull:
             self._wire.on_reconnect.remove(self._reconnected)
         await self._unhear()
         for held in [h for h in self._held.values() if h.task is None]:
+            self.returned(held.msg)
             self.say(held.msg, NAK)
             self.done(held.msg, settled=False)
 
@@ -281,11 +284,11 @@ class Pull:
             if self._wire.is_connected:
                 await self._wire.leave(subscription)
             else:
-                await subscription.unsubscribe()
-        except (Failure, nats.errors.Error) as trouble:  # then nothing can have been sent to us either
+                self._wire.forget(subscription.sid)
+        except Failure as trouble:  # then nothing can have been sent to us either
             log.debug("leaving %s: %s", self.name, trouble)
 
 
 def key_of(msg: Msg) -> Key:
     """Tells messages apart, also those of a stream that was made again."""
-    return msg.metadata.sequence.stream, msg.metadata.timestamp
+    return msg.delivery.sequence, msg.delivery.timestamp

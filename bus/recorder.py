@@ -8,7 +8,9 @@ from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from bus.bodies import Bodies
 from bus.moment import rfc3339
+from bus.redaction import without_credentials
 from bus.wire import Wire
 from schemas.errors import Failure
 
@@ -17,6 +19,10 @@ FLUSH_S = 0.2
 SLICE = 25
 SLICE_S = 0.01
 """So many are sent at a time, and the next after a pause: together they would hold up an answer for milliseconds."""
+SLICE_BYTES = 64 * 1024
+"""A slice ends early past so many bytes of bodies: each byte is read and written once more."""
+WAITING_BYTES_MOST = 4 * 1024 * 1024
+"""Bodies that wait; beyond, calls are recorded without theirs, as `truncated`."""
 WAITING_MOST = 500
 """Records that wait; more are shed and counted. At SLICE each SLICE_S that is what comes in FLUSH_S."""
 UNKNOWN = "unknown"
@@ -27,12 +33,15 @@ class Record(NamedTuple):
     """What is noted when a request has been answered; `known`: its verb is one of the actor's."""
 
     verb: str
-    ids: Mapping[str, str]
+    ids: Mapping[str, object]
     received: float
     took_ms: float
     held_ms: int
     code: str
     known: bool
+    bodies: Bodies | None
+    truncated: bool
+    """There were bodies, and no room for them."""
 
 
 class Recorder:
@@ -44,38 +53,50 @@ class Recorder:
         self._instance = instance
         self._waiting: deque[Record] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._waiting_bytes = 0
         self.shed = 0
 
     def record(
         self,
         verb: str,
-        ids: Mapping[str, str],
+        ids: Mapping[str, object],
         *,
         received: float,
         took_ms: float,
         held_ms: int,
         code: str,
         known: bool = True,
+        bodies: Bodies | None = None,
     ) -> None:
         """Note one answered request. `ids`: correlation id, trace, request id and caller as they were understood."""
         if len(self._waiting) >= WAITING_MOST:
             self.shed += 1
             return
-        self._waiting.append(Record(verb, ids, received, took_ms, held_ms, code, known))
+        truncated = bodies is not None and self._waiting_bytes + bodies.size > WAITING_BYTES_MOST
+        if truncated:
+            bodies = None
+        elif bodies is not None:
+            self._waiting_bytes += bodies.size
+        self._waiting.append(Record(verb, ids, received, took_ms, held_ms, code, known, bodies, truncated))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._send_slice)
 
     def flush(self) -> None:
         """Send all that waits. Without a server it is shed: records never wait for one."""
         while self._waiting:
-            self._send(self._waiting.popleft())
+            self._send_next()
 
     def _send_slice(self) -> None:
+        least = self._waiting_bytes - SLICE_BYTES
         for _ in range(min(SLICE, len(self._waiting))):
-            self._send(self._waiting.popleft())
+            self._send_next()
+            if self._waiting_bytes < least:
+                break
         self._timer = asyncio.get_running_loop().call_later(SLICE_S, self._send_slice) if self._waiting else None
 
-    def _send(self, record: Record) -> None:
+    def _send_next(self) -> None:
+        record = self._waiting.popleft()
+        self._waiting_bytes -= record.bodies.size if record.bodies else 0
         token = record.verb if record.known else UNKNOWN
         try:
             self._wire.send(f"vx11.calls.{self._actor}.{token}", self._document(record))
@@ -83,15 +104,16 @@ class Recorder:
             self.shed += 1
 
     def _document(self, record: Record) -> bytes:
-        return json.dumps(
+        text = json.dumps(
             {
                 **record.ids,
                 "subject": f"vx11.{self._actor}.{record.verb}",
                 "instance": self._instance,
-                "received_at": rfc3339(record.received),
+                "received_at": rfc3339(record.received, "microseconds"),
                 "held_ms": record.held_ms,
                 "took_ms": round(record.took_ms, 3),
                 "code": record.code,
-                "truncated": False,
+                **(record.bodies.document() if record.bodies else {"truncated": record.truncated}),
             }
-        ).encode()
+        )
+        return without_credentials(text).encode()  # a stranger chooses ids, too

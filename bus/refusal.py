@@ -7,6 +7,7 @@ import json
 from pydantic import ValidationError
 
 from bus import call
+from bus.redaction import without_credentials
 from schemas.errors import Failure
 
 HEADER_CHARS = 300
@@ -17,10 +18,10 @@ PROBLEMS_TOLD, PROBLEMS_MOST = 3, 20
 def refusal(failure: Failure, correlation_id: str = "") -> tuple[dict[str, str], bytes]:
     """What is added to the answer's headers, and its body."""
     headers = {
-        call.ERROR: f"{failure.code}: {failure.message}"[:HEADER_CHARS],
+        call.ERROR: without_credentials(f"{failure.code}: {failure.message}")[:HEADER_CHARS],
         call.ERROR_CODE: str(failure.status),
     }
-    return headers, json.dumps(failure.document(correlation_id), default=str).encode()
+    return headers, without_credentials(json.dumps(failure.document(correlation_id), default=str)).encode()
 
 
 def invalid(error: ValidationError) -> Failure:

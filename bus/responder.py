@@ -17,10 +17,12 @@ from pydantic import ValidationError
 
 from bus import call
 from bus.actor import Actor, Handler
+from bus.bodies import Bodies
 from bus.call import Call
 from bus.chunks import Chunks
 from bus.doubts import Doubts
 from bus.recorder import Recorder
+from bus.redaction import secrets_of
 from bus.refusal import invalid, refusal
 from bus.replies import KEPT_S, Key, Replies
 from bus.resources import Resources
@@ -63,6 +65,7 @@ class Responder:
         self._looking = {DESCRIBE, *(verb for verb, handler in actor.requests.items() if handler.message.passive)}
         """Verbs that only look."""
         self.actor = actor
+        self._full = actor.record == "full"
         self.run = run
         self._shared, self._private = f"vx11.{actor.name}.", f"vx11.inst.{actor.name}.{run}."
         """What stands before the verb in the subjects of its requests."""
@@ -178,14 +181,16 @@ class Responder:
             except asyncio.CancelledError:
                 failed = Failure("cancelled", "the handler was cancelled")
             except Exception:
-                log.exception("%s.%s failed (correlation id %s)", self.actor.name, handler.name, circumstances.correlation_id)
+                where = self.actor.name, handler.name, circumstances.correlation_id
+                log.exception("%s.%s failed (correlation id %s)", *where, extra=secrets_of(message))
                 failed = Failure("internal", "the handler failed; its log has the reason under this correlation id")
             took, headers = time.perf_counter() - begun, self._headers(circumstances)
             if failed:
                 body = self._refusal(failed, circumstances, headers, streamed=_streamed(msg, handler))
             self._answer(msg, circumstances, handler, body, headers)
             self.stats.count(handler.verb, took, failed.code if failed else "")
-            self._record(handler.verb, circumstances, received, took, failed.code if failed else "ok")
+            bodies = Bodies(handler.message, msg.data, body, failed is None) if self._full else None
+            self._record(handler.verb, circumstances, received, took, failed.code if failed else "ok", bodies)
         finally:
             self._ended()
 
@@ -251,7 +256,7 @@ class Responder:
 
     @property
     def _connection(self) -> int:
-        return int(self._wire.stats["reconnects"])
+        return self._wire.reconnects
 
     def _joined(self, msg: Msg, headers: Mapping[str, str], circumstances: Call, verb: str) -> bool:
         """A copy of a request that is known here joins its first; a repeat whose first is unknown is doubted."""
@@ -321,16 +326,19 @@ class Responder:
             headers[call.END] = "error"
         return body
 
-    def _record(self, verb: str, circumstances: Call, received: float, took: float, code: str) -> None:
+    def _record(
+        self, verb: str, circumstances: Call, received: float, took: float, code: str, bodies: Bodies | None = None
+    ) -> None:
         ids = {
             "request_id": circumstances.request_id,
             "correlation_id": circumstances.correlation_id,
             "traceparent": circumstances.traceparent,
+            "parent": circumstances.parent,
             "caller": circumstances.caller,
         }
-        known = verb in self.actor.requests or verb == DESCRIBE
+        held, known = circumstances.held_ms, verb in self.actor.requests or verb == DESCRIBE
         self.recorder.record(
-            verb, ids, received=received, took_ms=took * 1000, held_ms=circumstances.held_ms, code=code, known=known
+            verb, ids, received=received, took_ms=took * 1000, held_ms=held, code=code, known=known, bodies=bodies
         )
 
     def _headers(self, circumstances: Call) -> dict[str, str]:

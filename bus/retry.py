@@ -11,19 +11,23 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import pydantic
 
+from bus import call, dead
+from bus.actor import RETRIES_S
+from bus.moment import rfc3339_now
+from bus.origin import origin_of
 from bus.pull import ACK, NAK, TERM, Key, Pull, key_of
+from bus.redaction import without_credentials
+from bus.tries import Tries
 from bus.wire import Msg
 from schemas.errors import Failure
 
 log = logging.getLogger("vx11.retry")
 
-LADDER_S = (1.0, 2.0, 4.0, 30.0)
-"""Waits before try 2, 3, 4, 5; after the last try the message is dead."""
+LADDER_S = RETRIES_S
 DLQ_TIMEOUT_S = 5.0
 DETAIL_CHARS = 1_000
 ERROR_CHARS = 120
@@ -32,19 +36,6 @@ LETTER_AGAIN_S = 30.0
 """Until a dead letter that could not be stored is tried again."""
 REMEMBERED = 1_000
 """Messages whose tries are remembered: as many as a consumer may have unsettled (`MAX_ACK_PENDING`)."""
-
-REASON = "vx11-dlq-reason"
-"""`invalid`: no handler can ever take it; `failed`: the last try failed; `crashed`: no last try ended at all."""
-DETAIL = "vx11-dlq-detail"
-SUBJECT = "vx11-dlq-subject"
-STREAM = "vx11-dlq-stream"
-SEQUENCE = "vx11-dlq-sequence"
-CONSUMER = "vx11-dlq-consumer"
-TRIES = "vx11-dlq-tries"
-HISTORY = "vx11-dlq-history"
-"""JSON list of `{"try", "at", "error"}`; tries of an earlier process are counted but not told."""
-ORIGINAL = "vx11-orig-"
-"""Put before `Nats-` headers: kept as they are they would tell the stream to drop or to refuse the dead letter."""
 
 
 class Publish(Protocol):
@@ -66,10 +57,13 @@ class _Past:
 
 
 class Retry:
-    """Decides for the messages of one `pull`; `publish` stores dead letters."""
+    """Decides for the messages of one `pull`; `publish` stores dead letters, `tries` remembers for the next process."""
 
-    def __init__(self, pull: Pull, publish: Publish, *, max_payload: int, ladder: tuple[float, ...] = LADDER_S) -> None:
-        self._pull, self._publish = pull, publish
+    def __init__(
+        self, pull: Pull, publish: Publish, tries: Tries, *, max_payload: int, ladder: tuple[float, ...] = LADDER_S
+    ) -> None:
+        self._pull, self._publish, self._tries = pull, publish, tries
+        pull.returned = tries.returned
         self._max_payload, self._ladder = max_payload, ladder
         self._past: dict[Key, _Past] = {}
 
@@ -79,7 +73,11 @@ class Retry:
         Raises nothing that a handler may raise or leak: it would stop the whole consumer.
         """
         key = key_of(msg)
-        past = self._past.pop(key, None) or _Past(msg.metadata.num_delivered - 1)
+        try:
+            past = self._past.pop(key, None) or await self._met(msg)
+        except asyncio.CancelledError:
+            self._hand_back(msg)
+            return False
         if past.tries > len(self._ladder) and not past.reason:
             past.reason, past.detail = "crashed", "the last try began and never ended"
         settled = await self._bury(msg, past) if past.reason else await self._try(msg, past, run)
@@ -89,23 +87,38 @@ class Retry:
                 del self._past[next(iter(self._past))]
         return settled
 
+    async def _met(self, msg: Msg) -> _Past:
+        """A message that this process has not had in hand before; an earlier one may have."""
+        past = _Past(msg.delivery.num_delivered - 1, dead.history(msg.headers) if _came_back(msg) else [])
+        if past.tries:
+            failed, returned = await self._tries.told(msg)
+            past.tries = max(past.tries - returned, len(failed))
+            past.history += failed
+        return past
+
+    def _hand_back(self, msg: Msg) -> None:
+        """Cut short, not failed: another instance may have it at once."""
+        self._tries.returned(msg)
+        self._pull.say(msg, NAK)
+
     async def _try(self, msg: Msg, past: _Past, run: Callable[[], Awaitable[object]]) -> bool:
         error = await _outcome(run)
         if error is None:
             self._pull.say(msg, ACK)
             return True
         if isinstance(error, asyncio.CancelledError) and self._pull.leaving:
-            self._pull.say(msg, NAK)  # cut short, not failed: another instance may have it at once
+            self._hand_back(msg)
             return False
         past.tries += 1
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        past.history.append({"try": past.tries, "at": now, "error": repr(error)[:ERROR_CHARS]})
+        now = rfc3339_now()
+        past.history.append({"try": past.tries, "at": now, "error": _shown(error)[:ERROR_CHARS]})
         if isinstance(error, pydantic.ValidationError):
-            past.reason, past.detail = "invalid", told(error)
+            past.reason, past.detail = "invalid", _shown(error)
         elif past.tries > len(self._ladder):
-            past.reason, past.detail = "failed", repr(error)
+            past.reason, past.detail = "failed", _shown(error)
         else:
             log.warning("try %d of %s failed: %r", past.tries, _name(msg), error)
+            self._tries.failed(msg, past.tries, past.history[-1]["error"], now)
             self._pull.say(msg, NAK, delay_s=self._ladder[past.tries - 1])
             return False
         surprise = error if past.reason == "failed" else None  # what an invalid one has in it is for the dead letter only
@@ -114,10 +127,12 @@ class Retry:
 
     async def _bury(self, msg: Msg, past: _Past) -> bool:
         letter = _letter(msg, past)
+        if self._too_large(msg, letter):
+            letter |= {dead.HISTORY: "[]", dead.DETAIL: letter[dead.DETAIL][:ERROR_CHARS]}
         try:
-            if len(msg.data) + _size(letter) > self._max_payload:
+            if self._too_large(msg, letter):
                 raise Failure("too_large", "body and headers together would cost the connection")
-            await self._publish(dead_subject(msg.subject), msg.data, timeout=DLQ_TIMEOUT_S, headers=letter)
+            await self._publish(dead.dead_subject(letter[dead.SUBJECT]), msg.data, timeout=DLQ_TIMEOUT_S, headers=letter)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever it was, the message stays
             log.error("the dead letter of %s cannot be stored, it stays: %r", _name(msg), error)
             self._pull.say(msg, NAK, delay_s=LETTER_AGAIN_S)
@@ -125,15 +140,20 @@ class Retry:
         self._pull.say(msg, TERM)
         return True
 
-
-def dead_subject(subject: str) -> str:
-    return f"vx11.dlq.{subject.removeprefix('vx11.')}"
+    def _too_large(self, msg: Msg, letter: Mapping[str, str]) -> bool:
+        return len(msg.data) + _size(letter) > self._max_payload
 
 
 def told(error: pydantic.ValidationError) -> str:
     """What was wrong where, without what was in it: headers and logs are read by more people than bodies are."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     return "; ".join(f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg']}" for one in found)
+
+
+def _shown(error: BaseException) -> str:
+    """In one line, for headers and the log."""
+    text = told(error) if isinstance(error, pydantic.ValidationError) else repr(error)
+    return without_credentials(" ".join(text.split()))
 
 
 async def _outcome(run: Callable[[], Awaitable[object]]) -> BaseException | None:
@@ -146,19 +166,28 @@ async def _outcome(run: Callable[[], Awaitable[object]]) -> BaseException | None
 
 def _letter(msg: Msg, past: _Past) -> dict[str, str]:
     """The headers of the dead letter. One message of one consumer is stored once, however often it is sent."""
-    meta = msg.metadata
-    kept = {(ORIGINAL + k if k.lower().startswith("nats-") else k): v for k, v in (msg.headers or {}).items()}
-    return kept | {
-        "Nats-Msg-Id": f"dlq:{meta.stream}:{meta.sequence.stream}:{meta.timestamp.timestamp():.6f}:{meta.consumer}",
-        REASON: past.reason,
-        DETAIL: " ".join(past.detail.split())[:DETAIL_CHARS],
-        SUBJECT: msg.subject,
-        STREAM: meta.stream,
-        SEQUENCE: str(meta.sequence.stream),
-        CONSUMER: meta.consumer,
-        TRIES: str(past.tries),
-        HISTORY: json.dumps(past.history),
-    }
+    meta = msg.delivery
+    correlation, traceparent = origin_of(meta.stream, meta.sequence, msg.headers, msg.data)
+    return (
+        {call.CORRELATION: correlation, call.TRACEPARENT: traceparent}
+        | dead.kept(msg.headers)
+        | {
+            dead.MESSAGE_ID: f"dlq:{meta.stream}:{meta.sequence}:{meta.timestamp.timestamp():.6f}:{meta.consumer}",
+            dead.REASON: past.reason,
+            dead.DETAIL: past.detail[:DETAIL_CHARS],
+            dead.SUBJECT: dead.origin(meta.stream, msg.subject, msg.headers),
+            dead.STREAM: meta.stream,
+            dead.SEQUENCE: str(meta.sequence),
+            dead.AT: meta.timestamp.isoformat(),
+            dead.CONSUMER: meta.consumer,
+            dead.TRIES: str(past.tries),
+            dead.HISTORY: json.dumps(past.history[-dead.HISTORY_MOST :]),
+        }
+    )
+
+
+def _came_back(msg: Msg) -> bool:
+    return dead.came_back(msg.delivery.stream, msg.subject)
 
 
 def _size(headers: Mapping[str, str]) -> int:
@@ -166,4 +195,4 @@ def _size(headers: Mapping[str, str]) -> int:
 
 
 def _name(msg: Msg) -> str:
-    return f"{msg.subject} ({msg.metadata.stream} {msg.metadata.sequence.stream}, {msg.metadata.consumer})"
+    return f"{msg.subject} ({msg.delivery.stream} {msg.delivery.sequence}, {msg.delivery.consumer})"

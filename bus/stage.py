@@ -41,17 +41,23 @@ async def stage(*actors: Actor, variables: Mapping[str, str] | None = None) -> A
     with TemporaryDirectory(prefix="vx11-stage-") as folder:
         home = Path(folder)
         with embedded(home) as server:
-            async with AsyncExitStack() as stack:
-                boss = await stack.enter_async_context(_connected(server, "madre"))
-                await _make_streams(boss, actors)
-                settings = Settings(home, dict(variables or {}))
-                for actor in actors:
-                    await stack.enter_async_context(_awake(actor, server, boss, settings))
-                yield await stack.enter_async_context(_connected(server, "client"))
+            async with perform(server, *actors, settings=Settings(home, dict(variables or {}))) as bus:
+                yield bus
 
 
 @asynccontextmanager
-async def _connected(server: NatsServer, user: str, actor: str = "") -> AsyncIterator[Bus]:
+async def perform(server: NatsServer, *actors: Actor, settings: Settings) -> AsyncIterator[Bus]:
+    """The same on a server that is there, and has had no actors yet."""
+    async with AsyncExitStack() as stack:
+        boss = await stack.enter_async_context(connected(server, "madre"))
+        await _make_streams(boss, actors)
+        for actor in actors:
+            await stack.enter_async_context(_awake(actor, server, boss, settings))
+        yield await stack.enter_async_context(connected(server, "client"))
+
+
+@asynccontextmanager
+async def connected(server: NatsServer, user: str, actor: str = "") -> AsyncIterator[Bus]:
     async with Bus.connect(server.url, user=user, seed=server.seed_file(user), name=f"stage-{user}", actor=actor) as bus:
         yield bus
 
@@ -70,10 +76,11 @@ async def _make_streams(boss: Bus, actors: tuple[Actor, ...]) -> None:
 @asynccontextmanager
 async def _awake(actor: Actor, server: NatsServer, boss: Bus, settings: Settings) -> AsyncIterator[None]:
     """One real instance, which claims its record, proves itself and, in the end, is drained."""
-    from bus.instance import Instance, Start
+    from bus.instance import Instance
+    from bus.start import Start
 
     start = Start(actor.name, id=RUN, run=RUN, revision=0, epoch=0, host=RUN, record={"actor": actor.name})
-    async with _connected(server, "actor", actor.name) as bus:
+    async with connected(server, "actor", actor.name) as bus:
         living = asyncio.create_task(Instance(actor, start, bus, settings).live(), name=f"{actor.name} on stage")
         try:
             await _ready(actor.name, boss, living)

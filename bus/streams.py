@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
+from bus.dead import filters
 from schemas.errors import Failure
 
 EVENTS = "VX11_EVENTS"
@@ -29,7 +30,7 @@ DLQ_BYTES = 256 * MIB
 BUCKET_BYTES = 64 * MIB
 CALLS_AGE_S = 24 * 3600
 DUPLICATES_S = 120
-"""A message id is remembered this long: a publisher tries again for 10 s at most (`bus.client.PUBLISH_S`)."""
+"""A message id is remembered this long: what is tried again later than that is looked for first (`bus.recall`)."""
 HEADER_ROOM_BYTES = 16 * 1024
 """Left below max_payload on what may become a dead letter: its headers grow by the reason and the history, and the
 server cuts the connection of whoever sends more than max_payload."""
@@ -190,9 +191,12 @@ async def ensure_consumer(
 ) -> Outcome:
     """Create the consumer, or update it when its filters or settings differ; where it stands in the stream stays.
 
-    `start` counts only when it is created. Raises Failure("not_found") without the stream.
+    It hears `subjects`, and the dead letters that are given back to it.
+    `start` counts only when it is created, and not for jobs: their stream keeps what is not settled, and the server lets
+    nobody begin in the middle. Raises Failure("not_found") without the stream.
     """
-    wanted = consumer_config(name, subjects, ack_wait_s=ack_wait_s, start=start)
+    start = 1 if stream == JOBS else start
+    wanted = consumer_config(name, filters(stream, name, subjects), ack_wait_s=ack_wait_s, start=start)
     info = await consumer_info(api, stream, name)
     if info is None:
         try:
@@ -282,6 +286,8 @@ def jetstream_failure(error: Mapping[str, Any]) -> Failure:
         return Failure("conflict", text, err_code=code)
     if int(error.get("code", 0)) == 404:
         return Failure("not_found", text, err_code=code)
+    if code == 10054:
+        return Failure("too_large", text, err_code=code)
     full = code in (10023, 10047, 10077) or "maximum" in text or "insufficient" in text or "no space" in text
     return Failure("storage_full" if full else "unavailable", text, err_code=code)
 

@@ -17,18 +17,24 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bus.daemon import Daemon, free_port
+from bus.loading import check_told
 from bus.logs import keep_short
 from bus.nats_server import PREFERRED_PORT as NATS_PORT
 from bus.nats_server import NatsServer
 from bus.process import close_others, die_with_parent, is_same, started_at, write_output_to
+from bus.redaction import Redacting, know_settings
 from bus.redis_server import PREFERRED_PORT as REDIS_PORT
 from bus.redis_server import RedisServer
 from bus.settings import Settings
 from bus.users import write_secret
 from schemas.errors import Failure
+
+if TYPE_CHECKING:
+    from bus.mending import Mending
+    from schemas.message import Event
 
 log = logging.getLogger("vx11.supervisor")
 
@@ -36,6 +42,7 @@ VERSION = "8.0.0.dev0"
 SERVICES = {
     "madre": "actors.madre.main:run",
     "host": "bus.host:run",
+    "keeper": "actors.keeper.main:run",
     "tentaculo_link": "gateway.http.main:run",
 }
 """What is forked, by name, so that this package imports neither actors nor gateway."""
@@ -66,7 +73,8 @@ LOGS_S = 5.0
 """Between two looks at the length of the logs."""
 STOP_S = 60.0
 """Time for each service to finish its work before it is killed."""
-STOP_ORDER = ("tentaculo_link", "host", "madre")
+STOP_ORDER = ("tentaculo_link", "host", "madre", "keeper")
+"""The keeper last: it sees what the others say at their end."""
 
 
 @dataclass
@@ -109,12 +117,23 @@ class Supervisor:
     """Of each service and each server."""
     stopping: bool = False
     logs_due: float = 0.0
+    mending: Mending | None = None
+    untold: list[Event] = field(default_factory=list)
+    teller: int = 0
+    """The process that stores what this one has to tell, which has no connection; 0 when there is nothing to tell."""
+    unwritten: bool = False
+    """The run file is not what it should be: there was no room for it."""
     nats_url: str = ""
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"))
 
     def start(self) -> None:
         """Raises Failure: `conflict` when this home is in use, `unavailable` when a server does not start."""
+        check_told(self.settings)
         self._refuse_second()
+        from bus.mending import Mending  # here, as the command line needs none of it
+        from bus.space import Reserve
+
+        reserve = Reserve.of(self.settings)
         self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._start_nats()
         self._start_redis()
@@ -128,6 +147,8 @@ class Supervisor:
             self._fork(service)
         for name in (*self.daemons, *self.names):
             self.paces[name].start(time.monotonic())
+        server = self.daemons.get("nats-server")
+        self.mending = Mending(reserve, self.settings.home / "logs" / "nats.log", server.stop if server else None)
         self.write_run_file()
 
     def watch(self, tick: Callable[[], bool] = lambda: False) -> None:
@@ -146,6 +167,7 @@ class Supervisor:
                 os.read(woken, 4096)
             self._look()
             self._keep_logs_short()
+            self._look_at_room()
             soon = tick()
         signal.set_wakeup_fd(-1)
 
@@ -156,6 +178,8 @@ class Supervisor:
                 if service.name == name and service.pid:
                     _end(service.pid, STOP_S)
                     service.pid = 0
+        if self.teller:
+            _end(self.teller, SOON_S)
         for daemon in reversed(self.daemons.values()):
             daemon.stop()
         if self._ours():
@@ -178,6 +202,7 @@ class Supervisor:
             url = server.url
         variables = {**self.settings.variables, "VX11_REDIS_URL": url, "VX11_NATS_URL": self.nats_url}
         self.settings = replace(self.settings, variables=variables)
+        know_settings(variables)
 
     def _fork(self, service: Service) -> None:
         parent = os.getpid()
@@ -185,7 +210,7 @@ class Supervisor:
         sys.stderr.flush()
         pid = os.fork()
         if not pid:
-            _be(service, self.settings, self.nats_url, parent)
+            _be(service.name, lambda: _entry(service.target)(self.settings, self.nats_url), self.settings, parent)
         service.pid, service.born = pid, started_at(pid)
 
     def _look(self) -> None:
@@ -205,9 +230,43 @@ class Supervisor:
             log.warning("%s ended with %s and is started again", name, code)
             pace.end(now)
         if pace.due is not None and now >= pace.due:
-            start()
+            try:
+                start()
+            except OSError as error:  # no room on the disk, no memory: it may be better soon
+                log.error("%s cannot be started just now: %s", name, error)
+                pace.due = now + AGAIN_MOST_S
+                return
             pace.start(time.monotonic())
+            self._note_run()
+
+    def _look_at_room(self) -> None:
+        if self.unwritten:
+            self._note_run()
+        if self.mending:
+            self.untold += self.mending.look()
+        if self.teller and _reaped(self.teller) is not None:
+            self.teller = 0
+        if self.untold and not self.teller:
+            self._tell()
+
+    def _tell(self) -> None:
+        """One process at a time, so that the events keep their order."""
+        from bus.mending import tell
+
+        events, self.untold, parent = self.untold, [], os.getpid()
+        self.teller = os.fork()
+        if not self.teller:
+            _be("supervisor", lambda: tell(self.settings, self.nats_url, events), self.settings, parent)
+
+    def _note_run(self) -> None:
+        """Write the run file, or again at the next look: a full disk must not end this process."""
+        try:
             self.write_run_file()
+            self.unwritten = False
+        except OSError as error:
+            if not self.unwritten:
+                log.error("the run file cannot be written just now: %s", error)
+            self.unwritten = True
 
     def _keep_logs_short(self) -> None:
         if time.monotonic() >= self.logs_due:
@@ -264,8 +323,8 @@ class Supervisor:
         return found == os.getpid()
 
 
-def _be(service: Service, settings: Settings, url: str, parent: int) -> None:
-    """In the child: become the service. Never returns."""
+def _be(name: str, work: Callable[[], int], settings: Settings, parent: int) -> None:
+    """In the child: become `name`, whose log file that is, and do its work. Never returns."""
     code = 70
     try:
         signal.set_wakeup_fd(-1)
@@ -274,25 +333,30 @@ def _be(service: Service, settings: Settings, url: str, parent: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the supervisor's to obey, in order
         die_with_parent(parent)
         close_others(set())
-        write_output_to(settings.home / "logs" / f"{service.name}.log")
-        module, _, function = service.target.partition(":")
-        code = int(getattr(sys.modules[module], function)(settings, url))
+        write_output_to(settings.home / "logs" / f"{name}.log")
+        code = int(work())
     except Failure as failure:
-        log.error("%s: %s", service.name, failure)
+        log.error("%s: %s", name, failure)
         code = 78
     except BaseException:
-        log.exception("%s failed", service.name)
+        log.exception("%s failed", name)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 
 
+def _entry(target: str) -> Callable[[Settings, str], int]:
+    module, _, function = target.partition(":")
+    found: Callable[[Settings, str], int] = getattr(sys.modules[module], function)
+    return found
+
+
 def start_logging() -> None:
     """One line per entry on stderr. Before the forks: a service has its log file there, and the rest from its parent."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
 def _reaped(pid: int) -> int | None:

@@ -54,6 +54,8 @@ class Permissions:
 
 _MADRES_OWN = ("vx11.madre.register", "vx11.events.madre.>")
 """Who can be started is a host's word, and who is madre is hers."""
+_KEEPERS_OWN = ("vx11.events.keeper.>",)
+"""Whether the log is whole."""
 
 _TABLE = {
     "madre": Permissions(
@@ -66,26 +68,31 @@ _TABLE = {
             "vx11.events.power.waking.*",
             "vx11.events.power.exited.*",
             "vx11.events.host.*",
+            "vx11.events.supervisor.*",
+            "$JS.API.DIRECT.GET.VX11_EVENTS",
             "vx11.hb.>",
         ),
         subscribe=("vx11.events.power.>", "vx11.events.madre.*", "vx11.host.>", "$SRV.>"),
     ),
     "gateway": Permissions(
-        publish=(*_VERBS, "vx11.events.>", "vx11.calls.*.*", "vx11.hb.tentaculo_link.*", "$SRV.>", *_READ),
-        publish_not=(*_no_verbs(), "vx11.events.power.>", *_MADRES_OWN),
+        publish=(*_VERBS, "vx11.events.>", "vx11.calls.*.*", "vx11.dlq.*.*", "vx11.hb.tentaculo_link.*", "$SRV.>", *_READ),
+        publish_not=(*_no_verbs(), "vx11.events.power.>", "vx11.events.dlq.>", *_MADRES_OWN, *_KEEPERS_OWN),
         subscribe=("vx11.events.>", "vx11.hb.>", "vx11.calls.>", "vx11.tentaculo_link.>", "$SRV.>"),
     ),
     "keeper": Permissions(
         publish=(
             *_VERBS,
-            "vx11.events.*.*",
+            "vx11.events.>",
+            "vx11.sandbox.*.>",
+            "vx11.jobs.dlq.again.*.*",
             "vx11.dlq.>",
+            "vx11.calls.keeper.*",
             "vx11.hb.keeper.*",
             *_READ,
             "$JS.API.STREAM.PURGE.*",
             "$JS.API.STREAM.MSG.DELETE.*",
         ),
-        publish_not=_no_verbs("dlq"),
+        publish_not=(*_no_verbs("dlq"), "vx11.events.power.>", *_MADRES_OWN),
         subscribe=("vx11.events.>", "vx11.calls.>", "vx11.dlq.>", "vx11.keeper.>", "$SRV.>", "$JS.EVENT.ADVISORY.>"),
     ),
     "actor": Permissions(
@@ -94,6 +101,7 @@ _TABLE = {
             "vx11.events.*.*",
             "vx11.events.power.active.*",
             "vx11.events.power.slept.*",
+            "vx11.events.dlq.tried.*.*",
             "vx11.calls.*.*",
             "vx11.jobs.>",
             "vx11.dlq.>",
@@ -107,13 +115,13 @@ _TABLE = {
             "$JS.API.CONSUMER.>",
             "$JS.ACK.>",
         ),
-        publish_not=(*_no_verbs("jobs", "dlq", "hb"), "vx11.events.power.*", *_MADRES_OWN),
+        publish_not=(*_no_verbs("jobs", "dlq", "hb"), "vx11.events.power.*", "vx11.jobs.dlq.>", *_MADRES_OWN, *_KEEPERS_OWN),
         subscribe=("vx11.>", "$SRV.>"),
         subscribe_not=("vx11.host.>",),
     ),
     "client": Permissions(
-        publish=(*_VERBS, "vx11.events.>", "$SRV.>", *_READ),
-        publish_not=(*_no_verbs(), "vx11.events.power.>", *_MADRES_OWN),
+        publish=(*_VERBS, "vx11.events.>", "vx11.sandbox.*.>", "$SRV.>", *_READ),
+        publish_not=(*_no_verbs(), "vx11.events.power.>", "vx11.events.dlq.>", *_MADRES_OWN, *_KEEPERS_OWN),
         subscribe=("vx11.events.>", "vx11.calls.>", "vx11.dlq.>", "vx11.hb.>", "vx11.sandbox.>"),
         answers=False,
     ),

@@ -1,54 +1,123 @@
-"""A dry run of a wake in a parked process, against a server that only says hello: what it pays here, no wake pays.
+"""A rehearsal of a whole life in a parked process, before a server that only plays one: what it pays here, no wake pays.
 
-Half of what a forked process spends on its first connection is copying memory pages that it touches for the first time.
+Most of what a forked process spends on its first request is copying memory pages that it touches for the first time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import socket
+import threading
+from typing import ClassVar
 
+from bus import chaos
+from bus.actor import Actor
+from bus.instance import live
+from bus.link import LINE_BYTES
 from bus.settings import Settings
-from bus.wire import Wire
+from bus.start import Start
 from schemas.errors import Failure
-from schemas.power import Active, ActorRecord
+from schemas.message import Message, Request
 
 INFO = b'INFO {"version":"2.15.1","headers":true,"max_payload":1048576,"auth_required":true,"nonce":"-"}\r\n'
-WARM_S = 5.0
+REHEARSAL_S = 5.0
+NAME = "rehearsal"
+ASKED = f"vx11.inst.{NAME}.{NAME}.play".encode()
+ORDER = f"vx11.inst.{NAME}.{NAME}._drain".encode()
+REPLY = b"_INBOX.rehearsal.1"
 
 
-async def warm(settings: Settings) -> None:
-    """Connect, subscribe, pass a barrier, make the messages of a claim. Best done once before a name is known."""
-    server = await asyncio.start_server(_hello, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    seed = settings.seed_file("actor")
-    wire = Wire()
+class Played(Message):
+    line: str = ""
+
+
+class Play(Request[Played]):
+    subject: ClassVar = f"vx11.{NAME}.play"
+
+    line: str = ""
+
+
+async def _play(request: Play) -> Played:
+    return Played(line=request.line)
+
+
+async def rehearse(settings: Settings) -> None:
+    """Be an instance from the claim to the exit. One that fails costs a slower wake, nothing else."""
+    actor = Actor(NAME, summary=NAME)
+    actor.handles(_play)
+    start = Start(NAME, id=NAME, run=NAME, revision=1, epoch=1, host=NAME, record={"actor": NAME})
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    server = threading.Thread(target=_Playing(listening).serve)
+    server.start()
+    logging.disable(logging.CRITICAL)  # nobody shall look for this actor
     try:
-        async with asyncio.timeout(WARM_S):
-            await wire.open(f"nats://127.0.0.1:{port}", user="actor", seed=seed if seed.exists() else None, name="dry run")
-            await wire.barrier()
-        ActorRecord.model_validate_json(ActorRecord(actor="dry-run").model_dump_json())
-        Active(actor="dry-run").model_dump_json()
+        with contextlib.suppress(Failure, OSError, TimeoutError), chaos.ignored():
+            async with asyncio.timeout(REHEARSAL_S):
+                await live(lambda: actor, start, f"nats://127.0.0.1:{port}", settings)
     finally:
-        await wire.close()
-        server.close()
+        logging.disable(logging.NOTSET)
+        server.join()
 
 
-async def _hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """As much of a server as the first milliseconds of a client need: PONG, and the echo of what it publishes."""
-    writer.write(INFO)
-    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ValueError):
-        while line := await reader.readline():
-            if line.startswith(b"PING"):
-                writer.write(b"PONG\r\n")
-            elif line.startswith(b"PUB"):
-                _, subject, size = line.split()
-                await reader.readexactly(int(size) + 2)
-                writer.write(b"MSG " + subject + b" 1 0\r\n\r\n")
-    writer.close()
+class _Playing:
+    """As much of a server as one life needs: grants the claim, asks once, then orders to leave.
 
+    In a thread, because who connects holds the loop until the server has spoken.
+    """
 
-async def warm_up(settings: Settings) -> None:
-    """A dry run that fails costs a slower wake, nothing else."""
-    with contextlib.suppress(Failure, OSError, TimeoutError):
-        await warm(settings)
+    def __init__(self, listening: socket.socket) -> None:
+        self._listening = listening
+        self._sids: dict[bytes, bytes] = {}
+
+    def serve(self) -> None:
+        """One connection, to its end."""
+        with self._listening, contextlib.suppress(OSError):
+            self._listening.settimeout(REHEARSAL_S)
+            self._client, _ = self._listening.accept()
+            with self._client:
+                self._client.settimeout(REHEARSAL_S)
+                self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._client.sendall(INFO)
+                self._listen()
+
+    def _listen(self) -> None:
+        rest = b""
+        while data := self._client.recv(LINE_BYTES):
+            rest += data
+            while (end := rest.find(b"\r\n")) >= 0:
+                words, stop = rest[:end].split(b" "), end + 2
+                if words[0] in (b"PUB", b"HPUB"):
+                    stop += int(words[-1]) + 2
+                    if len(rest) < stop:
+                        break
+                rest = rest[stop:]
+                self._heard(words)
+
+    def _heard(self, words: list[bytes]) -> None:
+        if words[0] == b"PING":
+            self._client.sendall(b"PONG\r\n")
+        elif words[0] == b"SUB":
+            self._sids[words[1]] = words[-1]
+        elif words[0] in (b"PUB", b"HPUB"):
+            reply = words[2] if len(words) == (4 if words[0] == b"PUB" else 5) else b""
+            self._published(words[1], reply)
+
+    def _published(self, subject: bytes, reply: bytes) -> None:
+        if reply:
+            self._say(reply, b'{"stream":"KV","seq":2}')
+        elif subject == REPLY:
+            self._say(ORDER, b'{"epoch":1}')
+        elif subject.startswith(b"_INBOX"):
+            self._say(subject, b"")
+        elif b".active." in subject:
+            self._say(ASKED, b'{"line":"?"}', REPLY)
+
+    def _say(self, subject: bytes, body: bytes, reply: bytes = b"") -> None:
+        for pattern, sid in self._sids.items():
+            if pattern.endswith((b"*", b">")) and subject.startswith(pattern[:-1]):
+                words = [b"MSG", subject, sid, *([reply] if reply else []), str(len(body)).encode()]
+                self._client.sendall(b" ".join(words) + b"\r\n" + body + b"\r\n")
+                return

@@ -1,13 +1,13 @@
 """The process that forks: single-threaded, the common modules imported, parent of every instance on this host.
 
-It speaks lines of JSON with its host over a socket: `start`, `card`, `kill` come in; `started`, `exited`, `card` go out.
-One forked child is kept parked: it connects only when it has been given its name. When the host is gone, all end.
+It speaks lines of JSON with its host over a socket: `start`, `named`, `preload`, `card`, `kill` come in; `started`, `exited`,
+`spare`, `card` go out. One forked child is kept parked: it connects only when it has been given its name. The host gives it
+that itself, over the pipe that comes with `spare`. When the host is gone, all end.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import json
 import logging
@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from bus import chaos
-from bus.actor import Actor
 from bus.examine import examine, faulty
-from bus.instance import BROKEN, Start, live
+from bus.instance import BROKEN, live
 from bus.loading import TREE, load_actor
-from bus.process import close_others, die_with_parent, write_output_to
+from bus.process import close_others, die_with_parent, empty, kill, write_output_to
 from bus.settings import Settings
-from bus.warm import warm_up
+from bus.start import Start
+from bus.warm import rehearse
 
 log = logging.getLogger("vx11.zygote")
 
@@ -64,12 +64,18 @@ class Zygote:
     children: dict[int, dict[str, Any]] = field(default_factory=dict)
     cards: dict[int, Examined] = field(default_factory=dict)
     """Read end of a pipe to the process that imports an actor for its card."""
-    spare: tuple[int, int] | None = None
-    """Pid of the parked child and the write end of its pipe."""
+    spare: int = 0
+    """Pid of the parked child."""
+    pipe: int | None = None
+    """Write end of the pipe to the parked child, until the host has it."""
     warming: int | None = None
     """Read end of a pipe that the spare closes when it is ready: until then a fork is faster than to wait for it."""
+    died: tuple[int, int] = (0, 0)
+    """The last spare that has ended, and with what: the host may have named it before it heard of that."""
     preload: list[str] = field(default_factory=list)
     """Actors that a spare imports while it is parked, so that the one it becomes need not."""
+    generation: int = 0
+    """Of what is preloaded."""
     park_at: float = 0.0
 
     @property
@@ -94,10 +100,11 @@ class Zygote:
                     self._try_park()
                 continue
             if woken in ready:
-                _empty(woken)
+                empty(woken)
+            self._reap()
             if self.warming in ready:
                 self._forget_warming()
-            self._reap()
+                self._hand_over()
             for fd in [fd for fd in self.cards if fd in ready]:
                 self._read_card(fd)
             if self.host in ready:
@@ -110,7 +117,7 @@ class Zygote:
 
     def _try_park(self) -> None:
         try:
-            self.spare = self._park()
+            self._park()
         except OSError as error:  # no process or descriptor to be had just now
             log.warning("no spare: %s", error)
             self.park_at = time.monotonic() + SPARE_DIED_S
@@ -129,7 +136,7 @@ class Zygote:
         for one in self.cards.values():
             if not one.late and time.time_ns() - one.begun > EXAMINE_S * 1e9:
                 one.late = True
-                _kill(one.pid)
+                kill(one.pid)
 
     def _obey(self, order: dict[str, Any]) -> None:
         if order["op"] == "start":
@@ -137,18 +144,18 @@ class Zygote:
         elif order["op"] == "card":
             self._fork_card(order["name"])
         elif order["op"] == "preload":
-            self.preload = order["names"]
-            self._dismiss_spare()
+            self.preload, self.generation, self.spare = order["names"], order["generation"], 0
+            self._close_pipe()
+        elif order["op"] == "named":
+            self._named(order["pid"], order["start"])
         elif order["op"] == "kill":
             for pid, start in self.children.items():
                 if start["run"] == order["run"]:
                     os.kill(pid, signal.SIGKILL)
 
     def _start(self, start: dict[str, Any]) -> None:
-        """Name the parked child, or fork one."""
-        pid = self._named(json.dumps(start).encode() + b"\n")
         try:
-            pid = pid or self._fork(lambda: self._be(start))
+            pid = self._fork(lambda: self._be(start))
         except OSError as error:
             log.warning("%s cannot be started: %s", start["actor"], error)
             self._say({"op": "exited", "run": start["run"], "pid": 0, "code": BROKEN})
@@ -157,20 +164,24 @@ class Zygote:
         chaos.point("zygote.started")
         self._say({"op": "started", "run": start["run"], "pid": pid})
 
-    def _named(self, line: bytes) -> int:
-        """Give the spare its name; its pid, 0 when there is none, it is not ready yet or it has just died."""
-        if not self.spare or self.warming is not None:
-            return 0
-        (pid, pipe), self.spare = self.spare, None
-        try:
-            os.write(pipe, line)
-        except OSError:
-            return 0
-        finally:
-            os.close(pipe)
-        return pid
+    def _named(self, pid: int, start: dict[str, Any]) -> None:
+        """The host has given the spare its name."""
+        chaos.point("zygote.started")
+        if pid == self.died[0]:
+            self._say({"op": "exited", "run": start["run"], "pid": pid, "code": self.died[1]})
+            return
+        self.children[pid] = start
+        self.spare = 0
 
-    def _park(self) -> tuple[int, int]:
+    def _hand_over(self) -> None:
+        """The spare is ready, unless it has just died: then nobody reads what the host writes, which notices."""
+        if self.pipe is None:
+            return
+        told = {"op": "spare", "pid": self.spare, "generation": self.generation}
+        socket.send_fds(self.host, [json.dumps(told).encode() + b"\n"], [self.pipe])
+        self._close_pipe()
+
+    def _park(self) -> None:
         read, write = os.pipe()
         self._forget_warming()
         self.warming, ready = os.pipe()
@@ -181,18 +192,17 @@ class Zygote:
             return asyncio.run(self._parked(read, ready))
 
         try:
-            pid = self._fork(wait_for_a_name, keep={read, ready})
+            self.spare, self.pipe = self._fork(wait_for_a_name, keep={read, ready}), write
         except OSError:
             os.close(write)
             raise
         finally:
             os.close(read)
             os.close(ready)
-        return pid, write
 
     async def _parked(self, read: int, ready: int) -> int:
         """Have everything ready but the name, which comes as a line; then live."""
-        await warm_up(self.settings)
+        await rehearse(self.settings)
         gc.freeze()
         os.close(ready)
         line = await _line_of(read)
@@ -200,7 +210,7 @@ class Zygote:
         if not line:
             return 0  # dismissed
         start = json.loads(line)
-        return await live(self._become(start), Start(**start), self.url, self.settings)
+        return await self._live(start)
 
     def _forget_warming(self) -> None:
         """The spare has closed its end, because it is ready or because it is gone, which `_reap` will see."""
@@ -208,27 +218,30 @@ class Zygote:
             os.close(self.warming)
             self.warming = None
 
-    def _dismiss_spare(self) -> None:
-        """What it has imported is no longer what is on disk."""
-        if self.spare:
-            (_, pipe), self.spare = self.spare, None
-            os.close(pipe)
+    def _close_pipe(self) -> None:
+        """The spare ends when nobody has it any more: we, or the host that has been given it."""
+        if self.pipe is not None:
+            os.close(self.pipe)
+            self.pipe = None
 
     def _be(self, start: dict[str, Any]) -> int:
         """In the child: become the instance and live."""
-        actor = self._become(start)
-        return asyncio.run(live(actor, Start(**start), self.url, self.settings))
-
-    def _become(self, start: dict[str, Any]) -> Actor:
-        write_output_to(self.settings.home / "logs" / f"{start['actor']}.log")
         if self.plain:
+            write_output_to(self._log_of(start))
             _execute(start, self.url, self.settings)
-        return load_actor(start["actor"], self.roots, self.settings)
+        return asyncio.run(self._live(start))
+
+    async def _live(self, start: dict[str, Any]) -> int:
+        write_output_to(self._log_of(start))
+        return await live(lambda: load_actor(start["actor"], self.roots, self.settings), Start(**start), self.url, self.settings)
+
+    def _log_of(self, start: dict[str, Any]) -> Path:
+        return self.settings.home / "logs" / f"{start['actor']}.log"
 
     def _fork_card(self, name: str) -> None:
         """Import the actor in a throw-away child, which sends its card. One that is on it already is late: it is ended."""
         for fd, one in [(fd, one) for fd, one in self.cards.items() if one.name == name]:
-            _kill(one.pid)
+            kill(one.pid)
             os.close(fd)
             del self.cards[fd]
         try:
@@ -303,9 +316,9 @@ class Zygote:
                 return
             if not pid:
                 return
-            if self.spare and pid == self.spare[0]:
-                os.close(self.spare[1])
-                self.spare = None
+            if pid == self.spare:
+                self._close_pipe()
+                self.spare, self.died = 0, (pid, os.waitstatus_to_exitcode(status))
                 self.park_at = time.monotonic() + SPARE_DIED_S
             start = self.children.pop(pid, None)
             if start:
@@ -351,20 +364,6 @@ async def _line_of(fd: int) -> bytes:
     finally:
         loop.remove_reader(fd)
     return bytes(line) if line.endswith(b"\n") else b""
-
-
-def _kill(pid: int) -> None:
-    """One that has just ended by itself is no error."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def _empty(fd: int) -> None:
-    try:
-        while os.read(fd, 4096):
-            continue
-    except BlockingIOError:
-        return
 
 
 def fork_zygote(url: str, settings: Settings, roots: list[Path]) -> tuple[int, socket.socket]:

@@ -263,13 +263,35 @@ class Transition(Message):
     reason: str = ""
 
 
+class Step(Message):
+    """One change in the life of an actor, from the event log. `what`: the state it came to, or `crashed` or `denied`.
+
+    `reason` says it in words; `by` and `about` as in a power event; `took_ms` since the wake or the drain began.
+    """
+
+    sequence: int
+    at: str
+    what: str
+    cause: str = ""
+    explained: bool = True
+    """False: the events do not say why."""
+    reason: str = ""
+    by: str = ""
+    about: str = ""
+    request_id: str = ""
+    correlation_id: str = ""
+    took_ms: float | None = None
+    run: str = ""
+
+
 class Explanation(Message):
-    """Why an actor is in its state: a sentence, and its last transitions, oldest first."""
+    """Why an actor is in its state: a sentence, what this madre has seen of it, and its last steps; oldest first."""
 
     actor: str
     state: State
     sentence: str
     transitions: list[Transition]
+    steps: list[Step] = []
 
 
 class Explain(Request[Explanation]):
@@ -280,6 +302,8 @@ class Explain(Request[Explanation]):
     passive: ClassVar = True
 
     name: str
+    limit: int = Field(default=20, ge=1, le=200)
+    """So many steps at most."""
 
 
 class Lease(Message):

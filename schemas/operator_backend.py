@@ -23,6 +23,8 @@ class ChatChunk(Message):
 class ChatReply(Message):
     """`degraded`: switch did not answer; `fallback_source` and `reason` say who did and why. `latency_ms`: milliseconds."""
 
+    volatile: ClassVar = ("latency_ms", "session_id", "message_id")
+
     response: str
     model_used: str
     model: str
@@ -53,6 +55,8 @@ class Chat(Streamed[ChatChunk, ChatReply]):
 
 
 class SessionLine(Message):
+    volatile: ClassVar = ("message_id", "at")
+
     message_id: str
     role: Literal["user", "assistant"]
     text: str
@@ -62,6 +66,8 @@ class SessionLine(Message):
 
 
 class SessionSummary(Message):
+    volatile: ClassVar = ("updated_at",)
+
     session_id: str
     title: str
     messages: int

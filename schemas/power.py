@@ -11,6 +11,25 @@ from schemas.message import Event, Message
 State = Literal["dormant", "waking", "adopting", "handover", "active", "draining", "failed"]
 Gate = Literal["on_demand", "window", "closed"]
 Policy = Literal["solo_madre", "full"]
+Cause = Literal[
+    "",
+    "request",
+    "event",
+    "operator",
+    "policy",
+    "window",
+    "gate",
+    "idle",
+    "code",
+    "crash",
+    "signal",
+    "host",
+    "server",
+    "silence",
+    "madre",
+]
+"""Why an actor changed; empty where the event does not say. `code`: its source was edited; `server`: the bus was away;
+`silence`: its heartbeat was missed; `madre`: another madre took over."""
 
 
 class ActorRecord(Message):
@@ -54,6 +73,12 @@ class PowerEvent(Event):
     run: str = ""
     at: str = ""
     reason: str = ""
+    cause: Cause = ""
+    by: str = ""
+    """Who asked: the id of a token or an actor's name; empty for a client that did not say."""
+    about: str = ""
+    """The verb that was asked for, the subject of the event, the id of the window."""
+    request_id: str = ""
 
 
 class Activate(PowerEvent):
@@ -120,6 +145,21 @@ class Failed(PowerEvent):
     summary: ClassVar = "{actor} cannot be woken: {reason}"
 
     retry_after: float = 0.0
+
+
+class Rested(PowerEvent):
+    subject: ClassVar = "vx11.events.power.rested"
+    summary: ClassVar = "{actor} may be woken again: {reason}"
+
+
+class Recalled(PowerEvent):
+    subject: ClassVar = "vx11.events.power.recalled"
+    summary: ClassVar = "{actor} was called back while it was leaving"
+
+
+class Adopting(PowerEvent):
+    subject: ClassVar = "vx11.events.power.adopting"
+    summary: ClassVar = "{actor} is asked whether it still lives: {reason}"
 
 
 class Denied(PowerEvent):

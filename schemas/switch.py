@@ -24,6 +24,8 @@ class ModelChunk(Message):
 class ModelReply(Message):
     """`usage`: tokens as the provider counted them, None when it did not say. `latency_ms`: milliseconds."""
 
+    volatile: ClassVar = ("latency_ms",)
+
     text: str
     model: str
     provider: str
@@ -49,6 +51,8 @@ class Chat(Streamed[ModelChunk, ModelReply]):
 
 class ProviderStatus(Message):
     """`health` is what was observed at `observed_at`, else unknown. `offered`: found, but not taken into use."""
+
+    volatile: ClassVar = ("observed_at",)
 
     name: str
     url: str

@@ -24,7 +24,7 @@ os.environ["VX11_TEST_RUN"] = RUN
 hypothesis.settings.register_profile("vx11", deadline=None, print_blob=True)  # a busy machine is no counterexample
 hypothesis.settings.load_profile("vx11")
 
-SLOW_FOLDERS = ("e2e", "tour", "torture", "faults", "fuzz", "bench")
+SLOW_FOLDERS = ("canary", "golden", "guest", "log", "e2e", "tour", "torture", "faults", "fuzz", "bench", "trace")
 """Their tests come last: what fails should fail soon."""
 RULE_BROKEN = 9
 """Exit code: the tests may be good, the run is not. No second look mends it, see `tests/again.py`."""

@@ -8,8 +8,9 @@ from actors.madre.assistant import Assistant
 from actors.madre.control import Control
 from actors.madre.policy import rfc3339
 from actors.madre.upkeep import Upkeep
-from bus import Actor, Call
+from bus import Actor, Bus, Call
 from bus.cards import card_of
+from bus.why import steps_of
 from schemas.errors import Failure
 from schemas.madre import (
     ActorDetail,
@@ -122,8 +123,9 @@ async def apply_policy(request: ApplyPolicy, control: Control) -> PolicyApplied:
 
 
 @actor.handles
-async def explain(request: Explain, control: Control) -> Explanation:
-    return control.explain(request.name)
+async def explain(request: Explain, control: Control, bus: Bus) -> Explanation:
+    told = (await control.known(request.name)).name
+    return control.explain(told).model_copy(update={"steps": await steps_of(bus, told, request.limit)})
 
 
 @actor.handles

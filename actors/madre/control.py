@@ -9,6 +9,8 @@ import secrets
 import time
 from typing import Any
 
+from actors.madre import asked
+from actors.madre.asked import Asked
 from actors.madre.driven import Driven
 from actors.madre.kept import KeptCard
 from actors.madre.machine import FULL, NO_ROOM, Machine
@@ -20,7 +22,7 @@ from schemas.card import Card
 from schemas.errors import Failure
 from schemas.madre import ActorList, ActorStatus, Explanation, Moved, PolicyState, Transition, Window
 from schemas.message import RESERVED
-from schemas.power import Gate
+from schemas.power import Cause, Gate
 from schemas.power import Policy as PolicyName
 
 log = logging.getLogger("vx11.madre.control")
@@ -94,7 +96,7 @@ class Control:
         power = driven.power
         outdated = driven.card_version not in ("", card.card_version)
         if power.state == "active" and (changed or outdated) and not card.error:
-            self.machine.sleep(driven, "its code has changed", recall=False)
+            self.machine.sleep(driven, "its code has changed", Asked("code"), recall=False)
         self._keep_awake(driven)
 
     async def watch(self) -> None:
@@ -106,7 +108,7 @@ class Control:
                 await self._forget(f"window.{window.window_id}")
                 for name in window.services:
                     if (driven := self.machine.driven.get(name)) and not self.policy.kept_awake(name, now):
-                        self.machine.sleep(driven, "its window has ended")
+                        self.machine.sleep(driven, "its window has ended", Asked("window", about=window.window_id))
             await self._waiting.look()
             end = self.policy.next_end()
             look = EVENTS_LOOK_S if self._waiting else None
@@ -119,21 +121,23 @@ class Control:
         """Put an actor to sleep that has had nothing to do for its time, or may not be awake."""
         beat, card, now = driven.power.beat, driven.card, time.time()
         if not self.policy.allowed(driven.name, now):
-            self.machine.sleep(driven, "it may not be awake")  # it was on its way when its gate or window was closed
+            self.machine.sleep(
+                driven, "it may not be awake", Asked("gate")
+            )  # it was on its way when its gate or window was closed
         if card is None or beat.in_flight or self.policy.kept_awake(driven.name, now):
             return
         if driven.card_version not in ("", card.card_version) and not card.error:
-            self.machine.sleep(driven, "its code has changed", recall=False)
+            self.machine.sleep(driven, "its code has changed", Asked("code"), recall=False)
         elif beat.idle_s >= card.idle_after:
-            self.machine.sleep(driven, f"idle for {beat.idle_s:.0f} s")
+            self.machine.sleep(driven, f"idle for {beat.idle_s:.0f} s", Asked("idle"))
 
     def _keep_awake(self, driven: Driven) -> None:
         """A window or the policy wants it awake, and it sleeps."""
         now = time.time()
-        wanted = self.policy.name == "full" or self.policy.in_window(driven.name, now)
-        wanted = wanted and self.policy.allowed(driven.name, now)
+        full = self.policy.name == "full"
+        wanted = (full or self.policy.in_window(driven.name, now)) and self.policy.allowed(driven.name, now)
         if wanted and driven.power.state == "dormant" and driven.card and not driven.card.error:
-            self.machine.wake(driven, "it is to be kept awake")
+            self.machine.wake(driven, "it is to be kept awake", Asked("policy" if full else "window"))
 
     def _changed(self, driven: Driven) -> None:
         """Who has crashed is not left asleep; who was put to sleep by an operator is."""
@@ -148,7 +152,7 @@ class Control:
 
     # -- commands ----------------------------------------------------------------------------------------------------
 
-    async def wake(self, name: str, reason: str) -> Moved:
+    async def wake(self, name: str, reason: str, cause: Cause = "operator", about: str = "") -> Moved:
         driven = self.driven(name)
         begun, before = time.monotonic(), driven.power.state
         if driven.card and driven.card.error:
@@ -162,7 +166,7 @@ class Control:
                 recommended_action=f"open a window for {name}, or set its gate to on_demand",
             )
         if before != "active":
-            self.machine.wake(driven, reason)
+            self.machine.wake(driven, reason, asked.now(cause, about))
             await self._until(driven, ("active", "failed", "dormant"))
         if driven.power.state == "failed":
             raise Failure("unavailable", f"{name} cannot be woken: {driven.power.reason}")
@@ -170,14 +174,14 @@ class Control:
             raise Failure("crashed", f"{name} woke and ended at once; it is {driven.power.reason}")
         return _moved(driven, before, begun)
 
-    async def sleep(self, name: str, reason: str, *, recall: bool = True) -> Moved:
+    async def sleep(self, name: str, reason: str, cause: Cause = "operator", about: str = "", *, recall: bool = True) -> Moved:
         """Drain an actor; answers when it sleeps, or `conflict` when a request called it back."""
         driven = self.driven(name)
         begun, before = time.monotonic(), driven.power.state
         if before in ("handover", "waking", "adopting"):
             await self._until(driven, ("active", "dormant", "failed"))
         if driven.power.state == "active":
-            self.machine.sleep(driven, reason, recall=recall)
+            self.machine.sleep(driven, reason, asked.now(asked.SENDERS.get(reason, cause), about), recall=recall)
         if driven.power.state not in ("dormant", "failed"):
             seen = await self._until(driven, ("dormant", "failed", "waking", "handover", "active"))
             if seen in ("handover", "active"):
@@ -212,7 +216,7 @@ class Control:
         self.policy.set_gate(name, gate)
         self.machine.note(driven, gate=gate)
         if gate == "closed":
-            self.machine.sleep(driven, "its gate was closed")
+            self.machine.sleep(driven, "its gate was closed", asked.now("gate", gate))
         else:
             self._look_soon()  # for the events that have waited before the gate
         return self.status(driven)
@@ -229,7 +233,8 @@ class Control:
         await self._store.put(f"window.{window.window_id}", document, ttl_s=ttl_sec)
         self.policy.windows[window.window_id] = window
         self._alarm.set()
-        woken = await asyncio.gather(*(self._try(self.wake, name, f"the window {window.window_id}") for name in services))
+        told = f"the window {window.window_id}"
+        woken = await asyncio.gather(*(self._try(self.wake, name, told, "window", window.window_id) for name in services))
         return window.shown(time.time()), list(woken)
 
     async def close_window(self, window_id: str | None) -> tuple[Window, list[Moved]]:
@@ -242,7 +247,8 @@ class Control:
             raise Failure("not_found", f"there is no open window {window_id!r}; open are: {', '.join(sorted(windows)) or 'none'}")
         await self._forget(f"window.{window.window_id}")
         idle = [name for name in window.services if not self.policy.kept_awake(name, time.time())]
-        slept = await asyncio.gather(*(self._try(self.sleep, name, "its window was closed") for name in idle))
+        told = "its window was closed"
+        slept = await asyncio.gather(*(self._try(self.sleep, name, told, "window", window.window_id) for name in idle))
         return window.shown(time.time()), list(slept)
 
     async def apply(self, policy: PolicyName) -> list[Moved]:
@@ -251,7 +257,8 @@ class Control:
         self.policy.name = policy
         move = self.sleep if policy == "solo_madre" else self.wake
         names = [d.name for d in self._known() if policy == "solo_madre" or self.policy.allowed(d.name, time.time())]
-        return list(await asyncio.gather(*(self._try(move, name, f"the policy is {policy}") for name in names)))
+        told = f"the policy is {policy}"
+        return list(await asyncio.gather(*(self._try(move, name, told, "policy", policy) for name in names)))
 
     async def renew_lease(self, actor: str, ttl_sec: float, lease_id: str | None) -> KeepAwake:
         self.driven(actor)
@@ -275,10 +282,10 @@ class Control:
         except Failure as failure:
             log.warning("%s stays in the store: %s", key, failure)
 
-    async def _try(self, move: Any, name: str, reason: str) -> Moved:
+    async def _try(self, move: Any, name: str, reason: str, cause: Cause, about: str) -> Moved:
         begun, before = time.monotonic(), self.driven(name).power.state
         try:
-            moved: Moved = await move(name, reason)
+            moved: Moved = await move(name, reason, cause, about)
             return moved
         except Failure as failure:
             return _moved(self.driven(name), before, begun, str(failure))

@@ -6,9 +6,10 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
+from actors.madre.asked import Asked, by_request
 from actors.madre.effects import Effect, Held
 from actors.madre.kept import KeptCard
 from actors.madre.power import Power
@@ -46,16 +47,17 @@ class Driven:
         self.shown = ""
         self.notes: dict[str, object] = {}
         """What the record tells besides the machine's state: the gate, and the idle time of the card."""
-        self.asked_with: Mapping[str, str] = {}
-        """Headers of what last asked for a wake without being a request to the actor itself."""
-        self.cause: tuple[str, Mapping[str, str]] = ("", {})
-        """The last activation, and the conversation that it belongs to."""
+        self.wanted_by = self.slept_by = Asked()
+        """What last asked for a wake without being a request to the actor itself; and for the sleep."""
+        self.cause: tuple[str, Asked] = ("", Asked())
+        """The last activation, and what it was for."""
 
-    def conversation(self, id_: str) -> Mapping[str, str]:
-        """That of the activation `id_`: of the request that has waited longest, else of whatever asked for the wake."""
+    def woken_by(self, id_: str) -> Asked:
+        """For the activation `id_`: the request that has waited longest, else whatever asked for the wake."""
         if self.cause[0] != id_:
             held = next(iter(self.power.held), None)
-            self.cause, self.asked_with = (id_, call.conversation(held.headers if held else self.asked_with)), {}
+            asked = by_request(held) if held else self.wanted_by
+            self.cause, self.wanted_by = (id_, replace(asked, headers=call.conversation(asked.headers))), Asked()
         return self.cause[1]
 
     @property

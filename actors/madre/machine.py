@@ -7,10 +7,11 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from actors.madre import effects as do
+from actors.madre.asked import Asked
 from actors.madre.driven import Driven, Move
 from actors.madre.effects import Beat, Effect, Held
 from actors.madre.hold import HELD_MOST
@@ -110,14 +111,21 @@ class Machine:
             return self.voice.answer(driven, do.Answer(held, "busy", busy, 1.0))
         return self._move(driven, lambda: driven.power.knock(held, time.time(), allowed=allowed), held)
 
-    def wake(self, driven: Driven, reason: str, headers: Mapping[str, str] | None = None) -> None:
-        """`headers`: of the message that has caused it, if it is not the one that is being handled."""
-        inside = call.current.get()
-        driven.asked_with = headers or (inside.headers() if inside else {})
-        self._move(driven, lambda: driven.power.wake(time.time(), reason))
+    def wake(self, driven: Driven, reason: str, asked: Asked | None = None) -> None:
+        def move() -> list[Effect]:
+            if driven.power.state not in ("handover", "active"):
+                driven.wanted_by = asked or Asked()
+            return driven.power.wake(time.time(), reason)
 
-    def sleep(self, driven: Driven, reason: str, *, recall: bool = True) -> None:
-        self._move(driven, lambda: driven.power.sleep(reason, recall=recall))
+        self._move(driven, move)
+
+    def sleep(self, driven: Driven, reason: str, asked: Asked | None = None, *, recall: bool = True) -> None:
+        def move() -> list[Effect]:
+            if driven.power.state == "active":
+                driven.slept_by = asked or Asked()
+            return driven.power.sleep(reason, recall=recall)
+
+        self._move(driven, move)
 
     def note(self, driven: Driven, **notes: object) -> None:
         """Have the record tell something more, at once if it does not yet."""
@@ -260,6 +268,7 @@ class Machine:
             self._noisy[driven.name] = driven
             self._stir.set()
         if power.state != driven.shown:
+            self.voice.change(driven, wanted)
             driven.shown, driven.since = power.state, rfc3339_now()
             driven.transitions.append((driven.since, power.state, power.reason))
             driven.stirred()

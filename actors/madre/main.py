@@ -24,6 +24,7 @@ from bus.bucket import Bucket
 from bus.cards import card_of
 from bus.client import Bus
 from bus.discovery import Discovery
+from bus.loading import as_told
 from bus.moment import rfc3339_now
 from bus.process import started_at
 from bus.records import Records
@@ -41,6 +42,9 @@ log = logging.getLogger("vx11.madre")
 
 STORE_AGAIN_S = 0.05
 BEAT_S = 2.0
+CARDS = "vx11.host.all.cards"
+CARDS_AGAIN_S = (0.3, 0.7, 2.0, 7.0, 20.0)
+"""While somebody has a record and no card; for good when its source was removed."""
 CUT_OFF = 1
 STEPPED_DOWN = 3
 """Exit code: another madre has taken over."""
@@ -83,6 +87,7 @@ class Madre:
     def __init__(self, bus: Bus, settings: Settings) -> None:
         self.run = secrets.token_hex(6)
         self._bus = bus
+        self._settings = settings
         self._records = Records(bus)
         self.policy = Policy.from_environment(settings.variables)
         self.machine = Machine(bus, self._records, run=self.run, allowed=lambda name: self.policy.allowed(name, time.time()))
@@ -108,7 +113,19 @@ class Madre:
         self._tasks.append(asyncio.create_task(self.control.watch()))
         self.machine.announced = time.time()
         self._bus.tell(MadreStarted(epoch=self.machine.epoch, run=self.run, at=self.machine.announced))
-        self._bus.wire.send("vx11.host.all.cards", b"{}")
+        self._bus.wire.send(CARDS, b"{}")
+        self._tasks.append(asyncio.create_task(self._ask_again_for_cards()))
+
+    async def _ask_again_for_cards(self) -> None:
+        """The server may have been away, too, and hosts may have come back to it later than she."""
+        for pause in CARDS_AGAIN_S:
+            await asyncio.sleep(pause)
+            if all(driven.card for driven in self.machine.driven.values()):
+                return
+            try:
+                self._bus.wire.send(CARDS, b"{}")
+            except Failure as failure:
+                log.info("hosts cannot be asked: %s", failure)
 
     async def close(self, *, successor: bool = False) -> None:
         """Give back what is held, to a successor if there is one, and leave."""
@@ -136,10 +153,11 @@ class Madre:
         """Answer the own verbs."""
         assistant = Assistant(Operations(self.control))
         given = {Bus: self._bus, Control: self.control, Assistant: assistant, Upkeep: Upkeep(self._bus)}
-        resources = Resources(actor, given)
+        told = as_told(actor, self._settings)
+        resources = Resources(told, given)
         resources.check()
         describe = DescribeReply(card=CARD, state="active", instance=self.run).model_dump_json().encode()
-        self._responder = Responder(actor, self._bus.wire, resources, run=self.run, describe=lambda: describe)
+        self._responder = Responder(told, self._bus.wire, resources, run=self.run, describe=lambda: describe)
         await self._bus.listen("vx11.madre.>", self._responder.receive, queue="madre")
         await Discovery(self._bus.wire, lambda: CARD, self.run, self._responder.stats).open()
         await self._bus.wire.barrier()

@@ -31,6 +31,7 @@ DENIED_AGAIN_S = 10.0
 """A denial is an event once in so long: a client that insists would fill the log with them."""
 CRASHES_FREE = 2
 """So many crashes in a row, without one answered request between them, are answered by waking again at once."""
+NOBODY_STARTED, SILENT = "nobody started it", "no heartbeat"
 
 OWNED: tuple[State, ...] = ("adopting", "handover", "active", "draining")
 
@@ -289,7 +290,7 @@ class Power:
         self.crashes += 1
         if self.lapsed:
             return self._rest(now)
-        self.reason = f"nobody started it within {GIVE_UP_S:g} s"
+        self.reason = f"{NOBODY_STARTED} within {GIVE_UP_S:g} s"
         return self._fail(now)
 
     def _fail(self, now: float) -> list[Effect]:
@@ -343,7 +344,7 @@ class Power:
         return self._open()
 
     def _frozen(self, now: float) -> list[Effect]:
-        self.state, self.phase, self.reason = "adopting", "opening", "no heartbeat"
+        self.state, self.phase, self.reason = "adopting", "opening", SILENT
         self.look_at = now + LOOK_S
         return [*self._open(), self._ask_host(kill=True)]
 

@@ -122,7 +122,7 @@ class StandIn:
             deadline = now + min(known.timeout if known else PLAIN_HELD_S, PLAIN_HELD_S)
         headers = dict(msg.headers or {})
         headers[call.CORRELATION] = circumstances.correlation_id
-        headers[call.TRACEPARENT] = circumstances.traceparent
+        headers[call.TRACEPARENT] = call.traceparent_of(headers)
         headers[call.DEADLINE] = str(int(deadline * 1000))
         headers[call.REQUEST_ID] = circumstances.request_id or call.new_request_id()
         return Held(
@@ -166,6 +166,7 @@ class StandIn:
             "request_id": circumstances.request_id,
             "correlation_id": circumstances.correlation_id,
             "traceparent": circumstances.traceparent,
+            "parent": circumstances.parent,
             "caller": circumstances.caller,
         }
         held_ms = int((time.time() - arrived) * 1000)

@@ -7,10 +7,12 @@ import time
 from bus import streams
 from bus.client import Bus
 from schemas.errors import Failure
+from schemas.keeper import GetLog
 from schemas.madre import Maintained
 
-MISSING = ["database checks", "backup and its rotation", "retention", "log verification"]
-"""Parts of maintenance that come with the vault and the log's keeper."""
+MISSING = ["database checks", "backup and its rotation", "retention"]
+"""Parts of maintenance that come with the vault."""
+KEEPER_S = 2.0
 
 
 class Upkeep:
@@ -31,6 +33,7 @@ class Upkeep:
                 checks[name] = await self._check(config, apply=apply)
             except Failure as failure:
                 checks[name] = f"failed: {failure}"
+        checks["log"] = await self._log()
         failed = sum(finding.startswith("failed") for finding in checks.values())
         return Maintained(
             status="failed" if failed == len(checks) else "partial",
@@ -39,6 +42,14 @@ class Upkeep:
             missing=MISSING,
             elapsed_ms=round((time.perf_counter() - begun) * 1000, 1),
         )
+
+    async def _log(self) -> str:
+        """What the keeper knows; `vx11 log verify` compares everything anew."""
+        try:
+            state = await self._bus.request(GetLog(), timeout=KEEPER_S)
+        except Failure as failure:
+            return f"failed: {failure}"
+        return f"failed: {state.reason}" if state.state == "broken" else f"{state.state}: {state.reason}"
 
     async def _check(self, config: streams.Config, *, apply: bool) -> str:
         if not apply:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from actors.madre import effects as do
+from actors.madre.asked import Asked, by_request
 from actors.madre.driven import Driven
-from actors.madre.effects import Held
-from bus import call
+from actors.madre.effects import Effect, Held
+from actors.madre.power import NOBODY_STARTED, SILENT
+from bus import call, dead
 from bus.client import Bus
+from bus.cloudevents import stamped
 from bus.moment import rfc3339_now
+from bus.redaction import stored
 from schemas.errors import CODES, Failure
-from schemas.power import Activate, Denied, Draining, Failed, PowerEvent
+from schemas.power import Activate, Adopting, Cause, Denied, Draining, Failed, PowerEvent, Recalled, Rested
 
 log = logging.getLogger("vx11.madre.voice")
-
-TOLD: dict[str, type[PowerEvent]] = {"draining": Draining, "failed": Failed, "denied": Denied}
 
 
 class Voice:
@@ -63,6 +65,7 @@ class Voice:
         driven.stand_in.refuse(held.verb, held.reply, held.headers, failure, arrived=held.arrived)
 
     def activate(self, driven: Driven, effect: do.Activate) -> None:
+        asked = driven.woken_by(effect.id)
         event = Activate(
             actor=driven.name,
             id=effect.id,
@@ -71,9 +74,9 @@ class Voice:
             reason=effect.reason,
             record=driven.record.model_dump(mode="json"),
             at=rfc3339_now(),
+            **asked.fields,
         )
-        cause = driven.conversation(effect.id)
-        self._event(f"{Activate.subject}.{driven.name}", event.model_dump_json().encode(), effect.id, cause)
+        self._event(f"{Activate.subject}.{driven.name}", stored(event), effect.id, asked.headers)
 
     def ask_host(self, driven: Driven, effect: do.AskHost) -> None:
         asked = {
@@ -88,28 +91,44 @@ class Voice:
         self.send(f"vx11.host.{host}.ask", json.dumps(asked).encode())
 
     def tell(self, driven: Driven, effect: do.Tell) -> None:
-        kind = TOLD[effect.fact]
-        made: dict[str, Any] = {
-            "actor": driven.name,
-            "id": driven.power.id,
-            "run": driven.power.run,
-            "reason": effect.reason,
-            "at": rfc3339_now(),
-        }
-        if kind is Failed:
-            made["retry_after"] = effect.retry_after
-        event = kind(**made)
-        cause = driven.cause[1] if kind is Failed else effect.held.headers if effect.held else {}
-        self._event(f"{kind.subject}.{driven.name}", event.model_dump_json().encode(), call.new_request_id(), cause)
+        if effect.fact == "failed":
+            asked = replace(driven.cause[1], cause="host" if effect.reason.startswith(NOBODY_STARTED) else "crash")
+            self._tell(driven, Failed, effect.reason, asked, retry_after=effect.retry_after)
+        elif effect.fact == "draining":
+            self._tell(driven, Draining, effect.reason, driven.slept_by)
+        else:
+            denied = by_request(effect.held) if effect.held else Asked()
+            self._tell(driven, Denied, effect.reason, replace(denied, cause="gate"))
+
+    def change(self, driven: Driven, done: Sequence[Effect]) -> None:
+        """Tell of a change of state that nothing else tells of; `done` is what the move wanted."""
+        power, was = driven.power, driven.shown
+        if power.state == "dormant" and was == "failed":
+            self._tell(driven, Rested, power.reason, Asked("crash"))
+        elif power.state == "handover" and was == "draining":
+            caller = next((effect.held for effect in done if isinstance(effect, do.Forward)), None)
+            self._tell(driven, Recalled, power.reason, by_request(caller) if caller else driven.wanted_by)
+        elif power.state == "adopting" and power.phase != "burying":
+            cause: Cause = "madre" if not was else "silence" if was == "waking" or power.reason == SILENT else "server"
+            self._tell(driven, Adopting, "the bus was away" if cause == "server" else power.reason, Asked(cause))
+
+    def _tell(self, driven: Driven, kind: type[PowerEvent], reason: str, asked: Asked, **more: Any) -> None:
+        power = driven.power
+        event = kind(
+            actor=driven.name, id=power.id, run=power.run, reason=reason, at=rfc3339_now(), **asked.fields, **more
+        )  # fmt: skip
+        self._event(f"{kind.subject}.{driven.name}", stored(event), call.new_request_id(), asked.headers)
 
     def bury(self, driven: Driven, held: Held) -> None:
-        headers = {k: v for k, v in held.headers.items() if not k.lower().startswith("nats-")}
-        headers |= {"vx11-dlq-reason": "crashed", "vx11-dlq-subject": f"vx11.{driven.name}.{held.verb}"}
-        self.send(f"vx11.dlq.{driven.name}.{held.verb}", held.body, headers=headers)
+        verb = driven.card.whole().verb(held.verb) if driven.card else None
+        schema = verb.request if verb else None
+        told = f"{held.kills} instances died while they had this request"
+        if letter := dead.request_letter(driven.name, held.verb, held.body, held.headers, told, schema):
+            self.send(letter.subject, letter.body, headers=letter.headers)
 
     def _event(self, subject: str, body: bytes, message_id: str, cause: Mapping[str, str]) -> None:
         headers = {**call.conversation(cause), call.CALLER: "madre", "Nats-Msg-Id": message_id}
-        self.send(subject, body, headers=headers)
+        self.send(subject, body, headers=stamped(subject, headers, message_id))
 
     def send(self, subject: str, body: bytes, *, reply: str = "", headers: dict[str, str] | None = None) -> str:
         """The code of what went wrong, empty when it is on its way. Orders and forwards are repeated."""

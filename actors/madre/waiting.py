@@ -6,9 +6,10 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 
+from actors.madre import asked
 from actors.madre.machine import Machine
 from actors.madre.policy import Policy
-from bus import streams
+from bus import dead, streams
 from bus.client import Bus
 from bus.wire import Msg
 from schemas.card import Card
@@ -46,6 +47,7 @@ class Waiting:
                 durables.setdefault(heard.durable, []).append(heard.subject)
         for name, subjects in durables.items():
             await streams.ensure_consumer(self._bus.api, streams.EVENTS, name, subjects)
+            durables[name] = dead.filters(streams.EVENTS, name, subjects)
         for subject in _subjects(self._durables.pop(card.name, {})):
             self._wanting[subject].discard(card.name)
         if not durables:
@@ -59,13 +61,13 @@ class Waiting:
         await self._look_at(card.name, durables)
 
     def _heard(self, msg: Msg) -> None:
-        for actor in self._wanting.get(msg.subject, ()):
-            self._wake(actor, f"the event {msg.subject}", msg.headers)
+        for actor in self._wanting.get(dead.filter_of(msg.subject), ()):
+            self._wake(actor, f"the event {msg.subject}", msg.subject, msg.headers)
 
-    def _wake(self, actor: str, reason: str, headers: Mapping[str, str] | None = None) -> None:
+    def _wake(self, actor: str, reason: str, about: str = "", headers: Mapping[str, str] | None = None) -> None:
         driven = self._machine.driven.get(actor)
         if driven and driven.power.state in ("dormant", "draining", "adopting") and self._policy.allowed(actor, time.time()):
-            self._machine.wake(driven, reason, headers)
+            self._machine.wake(driven, reason, asked.now("event", about, headers))
 
     def soon(self) -> None:
         """Something has changed that the log does not show: the next look asks for everything."""

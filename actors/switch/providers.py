@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.switch.address import checked_url
+from bus.redaction import know
 from bus.settings import PASSED, Settings
 
 FILE_NAME = "providers.toml"
@@ -209,6 +210,7 @@ def _key(text: str, what: str) -> str:
     key = text.strip()
     if not KEY_FORM.fullmatch(key):
         raise Misconfigured(f"the key in {what} is empty, too long, or has blanks or letters outside ASCII")
+    know([key])  # a provider may repeat it in what it says
     return key
 
 

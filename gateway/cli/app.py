@@ -13,7 +13,26 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from gateway.cli import call, chat, doctor, logs, look, nats_context, new_actor, power, tokens, up
+from gateway.cli import (
+    call,
+    chat,
+    dlq,
+    doctor,
+    events,
+    golden,
+    log,
+    logs,
+    look,
+    nats_context,
+    new_actor,
+    power,
+    replay,
+    tokens,
+    top,
+    trace,
+    up,
+    why,
+)
 from gateway.cli.desk import HOME_ASKED, JSON_ASKED
 
 
@@ -71,6 +90,10 @@ app.command(rich_help_panel=RUN)(up.up)
 app.command(rich_help_panel=RUN)(up.down)
 app.command(rich_help_panel=RUN)(look.status)
 app.command(rich_help_panel=RUN)(look.ps)
+app.command(rich_help_panel=RUN)(top.top)
+app.command(rich_help_panel=RUN)(why.why)
+app.command(rich_help_panel=RUN)(events.events)
+app.command(rich_help_panel=RUN)(replay.replay)
 app.command(rich_help_panel=RUN)(logs.logs)
 app.command(rich_help_panel=RUN)(doctor.doctor)
 app.command(rich_help_panel=POWER)(power.wake)
@@ -81,8 +104,12 @@ app.add_typer(power.window, name="window", rich_help_panel=POWER)
 app.command(rich_help_panel=POWER)(power.policy)
 app.command(rich_help_panel=TALK)(chat.chat)
 app.command(rich_help_panel=TALK)(call.call)
+app.command(rich_help_panel=TALK)(trace.trace)
 app.add_typer(tokens.token, name="token", rich_help_panel=CARE)
+app.add_typer(dlq.dlq, name="dlq", rich_help_panel=CARE)
+app.add_typer(log.log, name="log", rich_help_panel=CARE)
 app.command("nats-context", rich_help_panel=CARE)(nats_context.nats_context)
 if find_spec("gateway.cli.torture"):
     app.command(rich_help_panel=CARE)(import_module("gateway.cli.torture").torture)
 app.add_typer(new_actor.new, name="new", rich_help_panel=BUILD)
+app.command(rich_help_panel=BUILD)(golden.golden)

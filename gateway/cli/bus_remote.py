@@ -10,6 +10,7 @@ from typing import Any
 
 from bus import call
 from bus.client import Answer, Bus
+from bus.redaction import redact_last_resort
 from bus.settings import Settings
 from gateway.cli.home import Running, running
 from gateway.cli.remote import Remote, Reply, read_object
@@ -28,15 +29,21 @@ class BusRemote:
     def __init__(self, bus: Bus, where: str) -> None:
         self.bus = bus
         self.where = where
+        self.conversation = ""
 
     async def ask(self, subject: str, document: Mapping[str, Any], *, timeout: float, idempotent: bool = False) -> Reply:
-        answer = await self.bus.ask(subject, json.dumps(document).encode(), timeout=timeout, idempotent=idempotent)
+        answer = await self.bus.ask(
+            subject, json.dumps(document).encode(), timeout=timeout, idempotent=idempotent, headers=self._headers()
+        )
         return _reply(answer, subject, last=True)
 
     async def stream(self, subject: str, document: Mapping[str, Any], *, timeout: float) -> AsyncIterator[Reply]:
-        async for frame in self.bus.ask_stream(subject, json.dumps(document).encode(), timeout=timeout):
+        async for frame in self.bus.ask_stream(subject, json.dumps(document).encode(), timeout=timeout, headers=self._headers()):
             last = call.END in frame.headers or call.SEQ not in frame.headers
             yield _reply(frame, subject, last=last)
+
+    def _headers(self) -> dict[str, str]:
+        return {call.CORRELATION: self.conversation} if self.conversation else {}
 
 
 @asynccontextmanager
@@ -50,6 +57,7 @@ async def open_bus(settings: Settings) -> AsyncIterator[Remote]:
 @asynccontextmanager
 async def connected(run: Running, settings: Settings) -> AsyncIterator[Bus]:
     """A connection as `client`. The bus itself would go on trying to connect for ever; here somebody is waiting."""
+    redact_last_resort()
     seed = settings.seed_file(USER)
     if not seed.is_file():
         raise Failure(

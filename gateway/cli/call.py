@@ -24,20 +24,25 @@ def call(
     values: Annotated[list[str] | None, typer.Argument(help="Its fields: name=Ana count=3", metavar="KEY=VALUE...")] = None,
     body: Annotated[str, typer.Option("--json", help="The whole request as JSON; - reads it from stdin.", metavar="JSON")] = "",
     stream: Annotated[bool, typer.Option("--stream", help="Show the pieces of the answer as they come, one a line.")] = False,
+    correlation: Annotated[str, typer.Option(help="The conversation that this belongs to.", metavar="ID")] = "",
     timeout: Annotated[float, typer.Option(help="Seconds to wait; without it what the verb says.", min=0.0)] = 0.0,
 ) -> None:
     """Ask any actor anything: `vx11 call greeter.greet name=Ana`. The answer is JSON; a sleeping actor wakes for it."""
     import sys
 
+    from bus.call import CORRELATION_FORM
     from gateway.cli.values import check_complete
     from schemas.errors import Failure
 
     desk = desk_of(ctx, json=not sys.stdout.isatty())
+    if correlation and not CORRELATION_FORM.fullmatch(correlation):
+        raise typer.BadParameter(f"{correlation!r} is none: 8 to 64 letters, digits, - or _", param_hint="--correlation")
     actor, name = _split(verb)
     given = _body(body)
 
     async def work(remote: Remote) -> None:
         found = await _verb(remote, actor, name)
+        remote.conversation = correlation
         document = {**given, **_fields(values or [], found, verb)}
         check_complete(document, found.request, verb=verb)
         await _answer(desk, remote, found, document, stream=stream, timeout=timeout or found.timeout)

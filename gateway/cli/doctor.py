@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import statistics
 import sys
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from gateway.cli.remote import Remote
 
 PYTHON = (3, 11)
-FREE_BYTES = 1_000_000_000
-"""A first start takes a few MB; the event log, the call records and chat sessions grow from there."""
 USUAL_PORTS = {"bus": 4_222, "gateway": 8_000, "control": 8_001}
 CONNECT_S = 1.0
 ROUNDS = 20
@@ -99,6 +96,7 @@ def _checks() -> list[Check[Patient]]:
         Check("connection", _connection),
         Check("round trip", _round_trip),
         Check("redis", _redis),
+        Check("event log", _event_log),
     ]
 
 
@@ -134,13 +132,14 @@ async def _home(patient: Patient) -> Finding:
 
 
 async def _disk(patient: Patient) -> Finding:
+    from bus.space import VARIABLE, Reserve
     from gateway.cli.amount import size
     from gateway.cli.check import failed, passed
 
-    folder = _existing(patient.desk.settings.home)
-    usage = shutil.disk_usage(folder)
-    said = f"{size(usage.free)} of {size(usage.total)} free"
-    return passed(said) if usage.free >= FREE_BYTES else failed(f"{said}; at least {size(FREE_BYTES)} are wanted")
+    settings = patient.desk.settings
+    room = Reserve.of(replace(settings, home=_existing(settings.home))).room()
+    said = f"{size(room.free)} free, {size(room.reserve)} of it kept in reserve"
+    return failed(f"{said} ({VARIABLE}): nothing is accepted that would have to be stored") if room.low else passed(said)
 
 
 def _existing(path: Path) -> Path:
@@ -251,3 +250,25 @@ async def _redis(patient: Patient) -> Finding:
         return skipped(NOT_RUNNING, "vx11 up")
     async with open_cache(url) as cache:
         return passed(f"PONG in {await cache.ping():.1f} ms")
+
+
+async def _event_log(patient: Patient) -> Finding:
+    """What its keeper knows of it."""
+    from gateway.cli.check import failed, passed, skipped
+    from gateway.cli.remote import request
+    from schemas.errors import Failure
+    from schemas.keeper import GetLog
+
+    if patient.remote is None:
+        return skipped("there is no connection")
+    if patient.run is None:
+        return skipped("its keeper answers on the machine that VX11 runs on")
+    try:
+        state = await request(patient.remote, GetLog())
+    except Failure as failure:
+        return failed(f"its keeper does not answer: {failure.message}", "vx11 logs keeper")
+    if state.state == "broken":
+        return failed(
+            f"broken at {min(one.sequence for one in state.findings if not one.accepted_at)}: {state.reason}", "vx11 log status"
+        )
+    return passed(f"{state.state}: {state.last_sequence - state.first_sequence + 1} events, {state.lag} not in the chain yet")

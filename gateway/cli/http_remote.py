@@ -14,6 +14,7 @@ from schemas.errors import CODES, Failure
 
 TOKEN_HEADER = "X-VX11-Token"  # noqa: S105 - the name of the header
 WAKE_MS = "X-Vx11-Wake-Ms"
+CORRELATION_HEADER = "X-Correlation-Id"
 LINE_BYTES = 2 * 1024 * 1024
 """One line of an event stream at most: a message on the bus has 1 MiB."""
 GRACE_S = 2.0
@@ -29,6 +30,7 @@ class HttpRemote:
     def __init__(self, session: aiohttp.ClientSession, where: str) -> None:
         self.session = session
         self.where = where
+        self.conversation = ""
 
     async def ask(
         self,
@@ -62,8 +64,9 @@ class HttpRemote:
         _, actor, verb = subject.split(".", 2)
         address = f"{self.where}/call/{actor}/{verb}"
         clock = aiohttp.ClientTimeout(total=timeout + GRACE_S)
+        headers = {"Accept": accept, **({CORRELATION_HEADER: self.conversation} if self.conversation else {})}
         try:
-            async with self.session.post(address, json=dict(document), timeout=clock, headers={"Accept": accept}) as response:
+            async with self.session.post(address, json=dict(document), timeout=clock, headers=headers) as response:
                 if response.status >= 400:
                     raise _failure(response.status, await response.read(), self.where)
                 yield response

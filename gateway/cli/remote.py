@@ -34,6 +34,8 @@ class Remote(Protocol):
 
     where: str
     """Address of what is asked, for messages."""
+    conversation: str
+    """The correlation id of all that is asked; empty for one of its own each time."""
 
     async def ask(self, subject: str, document: Mapping[str, Any], *, timeout: float, idempotent: bool = False) -> Reply:
         """One request, one answer within `timeout` seconds."""

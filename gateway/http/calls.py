@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from aiohttp import web
 from pydantic import BaseModel
+from pydantic_core import from_json
 
+from bus import cloudevents
+from bus.redaction import hidden_by
+from gateway.http import cloud, keeper
 from gateway.http.body import message_of
 from gateway.http.cards import Known
 from gateway.http.events import known_events
@@ -15,7 +22,7 @@ from gateway.http.exchange import Exchange
 from gateway.http.streams import relay
 from schemas.card import Verb
 from schemas.errors import Failure
-from schemas.message import ACTOR_NAME, RESERVED, VERB_NAME
+from schemas.message import ACTOR_NAME, RESERVED, VERB_NAME, Event
 
 log = logging.getLogger("vx11.gateway")
 
@@ -41,6 +48,8 @@ async def call(x: Exchange) -> bytes | web.StreamResponse:
     actor, name = x.named["actor"], x.named["verb"]
     if (actor, name) == ONLY_HOSTS:
         raise Failure("forbidden", "what can be started is the word of hosts")
+    if actor == keeper.KEEPER:
+        return await keeper.ask(x, name)
     known = await x.parts.cards.get(actor)
     try:
         verb = _fitting(x, known, name)
@@ -67,24 +76,55 @@ async def publish(x: Exchange) -> Published:
     """Store an event. One that an actor listens for must fit what its card says of it."""
     actor, fact = x.named["actor"], x.named["fact"]
     subject = event_subject(actor, fact)
+    headers, message_id = _as_cloudevent(x, subject)
     origin = await x.parts.cards.get(actor)
     origin.check("", OBJECT, x.body)
-    checked = await _check_event(x, subject, origin)
-    sequence = await x.parts.bus.publish_raw(subject, x.body or EMPTY, message_id=x.request_id, headers=x.headers())
+    schemas = await _check_event(x, subject, origin)
+    body = _without_secrets(x.body or EMPTY, schemas)
+    sequence = await x.parts.bus.publish_raw(subject, body, message_id=message_id, headers=headers)
     x.parts.meter.events += 1
-    return Published(subject=subject, sequence=sequence, checked=checked, correlation_id=x.correlation_id)
+    return Published(subject=subject, sequence=sequence, checked=bool(schemas), correlation_id=x.correlation_id)
 
 
-async def _check_event(x: Exchange, subject: str, origin: Known) -> bool:
-    """Whether its form is known. Raises Failure("invalid") when it does not fit its class, or a card that hears it."""
-    heard = (kind := known_events().get(subject)) is not None
-    if kind is not None:
+def _as_cloudevent(x: Exchange, subject: str) -> tuple[Mapping[str, str], str]:
+    """The headers and the id of what is published; of a CloudEvent, which `x.body` then is the data of, its own.
+
+    Raises Failure("invalid" | "too_large").
+    """
+    if (event := cloud.sent(x.request.headers, x.body)) is None:
+        return x.headers(), x.request_id
+    x.body = event.data
+    x.honour(event.attributes.get("vxcorrelationid"))
+    return {**x.headers(), **cloudevents.binary(event)}, x.request_id or cloud.identity(subject, event)
+
+
+async def _check_event(x: Exchange, subject: str, origin: Known) -> list[dict[str, Any]]:
+    """The schemas of its form, none when nobody knows it.
+
+    Raises Failure("invalid") when it does not fit its class, or a card that hears it.
+    """
+    found: list[dict[str, Any]] = []
+    if (kind := known_events().get(subject)) is not None:
         message_of(kind, x.body)
+        found.append(_schema(kind))
     for known in (origin, *await _others(x, origin)):
         if (one := known.heard(subject)) is not None:
             known.check(subject, one.schema_ or OBJECT, x.body)
-            heard = True
-    return heard
+            found.append(one.schema_ or OBJECT)
+    return found
+
+
+@cache
+def _schema(kind: type[Event]) -> dict[str, Any]:
+    return kind.model_json_schema()
+
+
+def _without_secrets(body: bytes, schemas: list[dict[str, Any]]) -> bytes:
+    """What may be stored of an event: the body as it came, unless a field of it is marked `Secret`."""
+    made = document = from_json(body)
+    for schema in schemas:
+        made = hidden_by(schema, made)
+    return body if made == document else json.dumps(made).encode()
 
 
 async def _others(x: Exchange, origin: Known) -> list[Known]:

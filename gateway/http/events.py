@@ -14,7 +14,10 @@ from pydantic_core import from_json
 
 import schemas
 from bus import call as calls
+from bus.cloudevents import BATCH
+from gateway.http.answer import COMMON, Whole
 from gateway.http.body import query_of
+from gateway.http.cloud import CloudLine, batch, opened
 from gateway.http.exchange import Exchange
 from gateway.http.parts import EventLog, StoredLike
 from gateway.moment import rfc3339
@@ -32,6 +35,8 @@ HOUR_S = 3_600.0
 SEQUENCE_DIGITS_MOST = 18
 """The server counts in 64 bits."""
 POWER = "vx11.events.power."
+TRIES = "vx11.events.dlq."
+"""Followed by the fact and the durable handler, `<actor>__<function>`."""
 
 
 class EventLine(BaseModel):
@@ -45,6 +50,7 @@ class EventLine(BaseModel):
     correlation_id: str
     summary: str
     payload: Any
+    cloudevent: CloudLine
     timestamp: str
     event_type: str
     details: Any
@@ -85,11 +91,13 @@ class Wanted(BaseModel):
     def everything(self) -> bool:
         return not (self.correlation_id or self.severity or self.module or self.hours_back)
 
-    def matches(self, line: EventLine) -> bool:
+    def matches(self, stored: StoredLike) -> bool:
+        """Judged without opening the body, so that a search through many costs little."""
+        actor, _, subject = address_of(stored.subject)
         return (
-            (not self.correlation_id or line.correlation_id == self.correlation_id)
-            and (not self.severity or line.severity == self.severity)
-            and (not self.module or line.module == self.module)
+            (not self.correlation_id or correlation_of(stored) == self.correlation_id)
+            and (not self.severity or _severity(subject) == self.severity)
+            and (not self.module or actor == self.module)
         )
 
 
@@ -103,41 +111,61 @@ class EventQuery(Wanted):
 class Found(NamedTuple):
     """Matches, in the order of the page; the lowest and highest number looked at; whether there is more beyond."""
 
-    lines: list[EventLine]
+    events: list[StoredLike]
     low: int
     high: int
     more: bool
 
 
+class Page(NamedTuple):
+    """Those of the matches that the query wants; the fields are those of EventPage."""
+
+    events: list[StoredLike]
+    total: int
+    has_more: bool
+    scanned_from: int
+    next_after: int
+
+
 async def list_events(x: Exchange) -> EventPage:
     """The page that the query asks for. Raises Failure("unavailable") when the log cannot be read."""
+    page = await _page(x)
+    lines = [line_of(stored) for stored in page.events]
+    return EventPage(
+        **{**page._asdict(), "events": lines},
+        data=EventData(events=lines, total_events=page.total, timestamp=rfc3339(time.time())),
+    )
+
+
+async def list_cloudevents(x: Exchange) -> Whole:
+    """The same page as a batch of CloudEvents in structured form."""
+    page = await _page(x)
+    told = {"X-Vx11-Next-After": str(page.next_after), "X-Vx11-Has-More": str(page.has_more).lower()}
+    return Whole(batch(page.events), {**COMMON, "Content-Type": f"{BATCH}; charset=utf-8", **told})
+
+
+async def _page(x: Exchange) -> Page:
     query = query_of(EventQuery, x.request)
     first, last = await x.parts.log.bounds()
     if query.after is not None:
         found = await _forward(x.parts.log, query, query.after)
     else:
         found = await _backward(x.parts.log, query, first, last)
-    total = last - first + 1 if query.everything and query.after is None else len(found.lines)
-    page = found.lines[query.offset : query.offset + query.limit]
-    cut = len(found.lines) > query.offset + query.limit
-    return EventPage(
-        events=page,
-        total=total,
-        has_more=found.more or cut,
-        scanned_from=found.low,
-        next_after=page[-1].id if cut and query.after is not None else found.high,
-        data=EventData(events=page, total_events=total, timestamp=rfc3339(time.time())),
-    )
+    total = last - first + 1 if query.everything and query.after is None else len(found.events)
+    page = found.events[query.offset : query.offset + query.limit]
+    cut = len(found.events) > query.offset + query.limit
+    after = page[-1].sequence if cut and query.after is not None else found.high
+    return Page(page, total, found.more or cut, found.low, after)
 
 
 async def _forward(log: EventLog, query: EventQuery, after: int) -> Found:
     """Oldest first, until there are enough or SCAN_MOST have been looked at."""
     need = query.offset + query.limit
-    found: list[EventLine] = []
+    found: list[StoredLike] = []
     at = after
     while at - after < SCAN_MOST and len(found) <= need:
         block = await log.read(at, BLOCK)
-        found += [line for line in map(line_of, block) if query.matches(line) and _young(line, query)]
+        found += [stored for stored in block if query.matches(stored) and _young(stored, query)]
         at = block[-1].sequence if block else at
         if len(block) < BLOCK:
             return Found(found, after + 1, at, more=False)
@@ -148,39 +176,52 @@ async def _backward(log: EventLog, query: EventQuery, first: int, last: int) -> 
     """Newest first. Without a filter no more than the page is read."""
     need = query.offset + query.limit
     step = min(BLOCK, need) if query.everything else BLOCK
-    found: list[EventLine] = []
+    found: list[StoredLike] = []
     top, lowest = last, max(first, last - SCAN_MOST + 1)
     while top >= lowest and not (query.everything and len(found) >= need):
         bottom = max(lowest, top - step + 1)
         block = [stored for stored in await log.read(bottom - 1, top - bottom + 1) if stored.sequence <= top]
-        lines = [line_of(stored) for stored in reversed(block)]
-        found += [line for line in lines if query.matches(line) and _young(line, query)]
+        block.reverse()
+        found += [stored for stored in block if query.matches(stored) and _young(stored, query)]
         top = bottom - 1
-        if lines and not _young(lines[-1], query):
+        if block and not _young(block[-1], query):
             break
     return Found(found, top + 1, last, more=query.everything and top >= first)
 
 
-def _young(line: EventLine, query: EventQuery) -> bool:
-    return query.hours_back is None or line.ts >= rfc3339(time.time() - query.hours_back * HOUR_S)
+def _young(stored: StoredLike, query: EventQuery) -> bool:
+    return query.hours_back is None or stored.at >= time.time() - query.hours_back * HOUR_S
+
+
+def correlation_of(stored: StoredLike) -> str:
+    """The conversation that an event belongs to; empty when it does not say."""
+    return stored.headers.get(calls.CORRELATION) or stored.headers.get("ce-vxcorrelationid", "")
+
+
+def _severity(subject: str) -> str:
+    kind = known_events().get(subject)
+    return kind.severity if kind else "info"
 
 
 def line_of(stored: StoredLike) -> EventLine:
     """One event as it is shown. One that is of no known class is `info` and its subject is its summary."""
     actor, fact, subject = address_of(stored.subject)
-    payload = _payload(stored.body)
+    named, body = opened(stored)
+    payload = _payload(body)
     kind = known_events().get(subject)
+    summary = f"malformed CloudEvent: {named.malformed}" if named.malformed else _summary(kind, payload, stored.subject)
     moment = rfc3339(stored.at)
     name = f"{subject.split('.')[2]}.{fact}"
     return EventLine(
         id=stored.sequence,
         ts=moment,
         type=name,
-        severity=kind.severity if kind else "info",
+        severity=_severity(subject),
         module=actor,
-        correlation_id=stored.headers.get(calls.CORRELATION, ""),
-        summary=_summary(kind, payload, stored.subject),
+        correlation_id=correlation_of(stored),
+        summary=summary,
         payload=payload,
+        cloudevent=named,
         timestamp=moment,
         event_type=name,
         details=payload,
@@ -188,10 +229,10 @@ def line_of(stored: StoredLike) -> EventLine:
 
 
 def address_of(subject: str) -> tuple[str, str, str]:
-    """(actor, fact, subject of the class) of an event's subject; a power event has its actor as the last token."""
+    """(actor, fact, subject of the class) of an event's subject. Those of power and of tries name their actor further behind."""
     parts = subject.split(".")
-    if subject.startswith(POWER) and len(parts) >= 5:
-        return parts[4], parts[3], ".".join(parts[:4])
+    if subject.startswith((POWER, TRIES)) and len(parts) >= 5:
+        return parts[4].partition("__")[0] if subject.startswith(TRIES) else parts[4], parts[3], ".".join(parts[:4])
     return (parts[2] if len(parts) > 2 else ""), ".".join(parts[3:]), subject
 
 

@@ -29,6 +29,16 @@ REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 """What an Idempotency-Key may be."""
 
 
+class DoorCall(Call):
+    """Notes whether anything was sent to the bus from inside it."""
+
+    sent = False
+
+    def headers(self, *, through: str = "") -> dict[str, str]:
+        self.sent = True
+        return super().headers(through=through)
+
+
 @dataclass(slots=True)
 class Exchange:
     """Made for each request by the handler, given to what composes the answer."""
@@ -36,7 +46,7 @@ class Exchange:
     parts: Parts
     request: web.BaseRequest
     route: Route
-    call: Call
+    call: DoorCall
     named: Mapping[str, str]
     """The parameters in the path."""
     caller: Caller = ANYONE
@@ -46,6 +56,8 @@ class Exchange:
     """What works on it, once it has a place among the requests under way."""
     begun: Frames | None = None
     """The event stream, once the answer has begun as one."""
+    code: str = "ok"
+    """How it ended: `ok`, or the code of the failure that was its answer."""
 
     @property
     def correlation_id(self) -> str:
@@ -138,14 +150,16 @@ class Exchange:
             self.parts.places.leave(self.task)
 
 
-def call_of(headers: Mapping[str, str]) -> Call:
+def call_of(headers: Mapping[str, str]) -> DoorCall:
     """The conversation and a new span of the trace that the headers tell of; made up where they tell of none."""
     told, parent = headers.get(CORRELATION), headers.get("traceparent")
     known = parent if parent is not None and calls.TRACEPARENT_FORM.fullmatch(parent) else ""
-    return Call(
+    origin = known or calls.new_traceparent()
+    return DoorCall(
         told if told is not None and calls.CORRELATION_FORM.fullmatch(told) else calls.new_correlation_id(),
-        calls.child_of(known) if known else calls.new_traceparent(),
+        calls.child_of(origin),
         calls.tracestate_of(headers) if known else "",
+        parent=calls.parent_in(origin),
     )
 
 

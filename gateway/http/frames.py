@@ -32,8 +32,9 @@ class Frames:
         lines = data.replace(b"\r", b"").replace(b"\n", b"\ndata: ")
         await self._write(f"{head}data: ".encode() + lines + b"\n\n")
 
-    async def comment(self, text: str) -> None:
-        await self._write(f": {text}\n\n".encode())
+    async def beat(self, ident: str) -> None:
+        """A comment, and the id that the reader will come again with: no event is made of it."""
+        await self._write(f": alive\nid: {ident}\n\n".encode())
 
     async def failure(self, failure: Failure) -> None:
         document = failure_document(failure, self._x.correlation_id)

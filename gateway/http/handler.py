@@ -86,12 +86,15 @@ async def _handled(x: Exchange, admit: Admit) -> Response:
         x.stamp(response)
     if x.wake_ms:
         parts.meter.woke(x.wake_ms)
-    parts.meter.done(x.route.name, x.request.method, response.status, began)
+    took = parts.meter.done(x.route.name, x.request.method, response.status, began)
+    if x.call.sent and parts.hops is not None:
+        parts.hops.note(x, response.status, took)
     return response
 
 
 async def _told(x: Exchange, failure: Failure) -> Response:
     """The failure as the answer, or, when that has begun as an event stream, as its last event."""
+    x.code = failure.code
     if x.begun is None:
         return failure_response(failure, x.correlation_id)
     try:
@@ -116,6 +119,8 @@ async def _answered(x: Exchange, admit: Admit) -> Response:
         if (task := asyncio.current_task()) is not None:
             x.parts.places.enter(task)
             x.task = task
+        if x.route.stores:
+            x.parts.reserve.check()
     except Failure as failure:
         x.parts.meter.refused[failure.code] += 1
         raise

@@ -10,8 +10,12 @@ import signal
 from bus.cache import open_cache
 from bus.client import Bus
 from bus.eventlog import EventLog
+from bus.recorder import Recorder
 from bus.settings import Settings
 from gateway.http.app import make_parts
+from gateway.http.hops import Hops
+from gateway.http.kept import HEARTBEATS
+from gateway.http.measured import Numbers
 from gateway.http.server import Bound, new_loop
 from gateway.http.server import run as serve
 from gateway.http.settings import HttpSettings, Misconfigured
@@ -44,8 +48,15 @@ async def _main(settings: Settings, url: str) -> int:
             cut_off = asyncio.Event()
             bus.wire.on_close += [cut_off.set, stop.set]
             parts = make_parts(bus, cache, EventLog(bus), told)
+            parts.bus_at = url.rpartition("/")[2]
+            parts.hops = Hops(Recorder(bus.wire, "tentaculo_link", "gateway"))
+            await Numbers(bus, parts).listen()
+            await bus.listen(HEARTBEATS, parts.observed.keeper.heard)
             gc.freeze()  # what is there now stays: no look for cycles goes through it
-            await serve(parts, stop, ready=_ready)
+            try:
+                await serve(parts, stop, ready=_ready)
+            finally:
+                parts.hops.recorder.flush()
             if cut_off.is_set():
                 log.error("the NATS server has closed the connection for good: %s", bus.wire.last_error)
                 return CUT_OFF

@@ -73,8 +73,8 @@ class Meter:
     def uptime_s(self) -> float:
         return self.clock() - self.began
 
-    def done(self, route: str, method: str, status: int, began: float) -> None:
-        """A request has been answered; `began` is what `clock` said when it came."""
+    def done(self, route: str, method: str, status: int, began: float) -> float:
+        """A request has been answered; `began` is what `clock` said when it came. Returns the seconds that it took."""
         now = self.clock()
         took = now - began
         self.requests[route, method, status] += 1
@@ -84,6 +84,7 @@ class Meter:
         counts[bisect_left(BUCKETS_S, took)] += 1
         self._seconds[route] += took  # type: ignore[assignment]  # a Counter of floats
         self._newest.append((now, took, status >= 500))
+        return took
 
     def woke(self, wake_ms: float) -> None:
         self.wakes += 1
@@ -151,7 +152,7 @@ def text(families: Iterable[Family]) -> str:
     """Prometheus text format 0.0.4."""
     lines: list[str] = []
     for family in families:
-        lines.append(f"# HELP {family.name} {family.help}")
+        lines.append(f"# HELP {family.name} {_one_line(family.help)}")
         lines.append(f"# TYPE {family.name} {family.kind}")
         lines.extend(f"{sample.name}{_labels(sample.labels)} {_number(sample.value)}" for sample in family.samples)
     return "\n".join(lines) + "\n"
@@ -164,7 +165,11 @@ def _labels(labels: Mapping[str, str]) -> str:
 
 
 def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    return _one_line(value).replace('"', r"\"")
+
+
+def _one_line(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n")
 
 
 def _number(value: float) -> str:

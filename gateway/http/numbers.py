@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from gateway.http.answer import Whole, text_response
 from gateway.http.body import query_of
 from gateway.http.exchange import Exchange
-from gateway.http.metrics import Family, Sample, gauge, text
+from gateway.http.metrics import Family, Sample, counter, gauge, text
 from gateway.http.observed import CORE, Look
 from gateway.http.parts import Parts
 from gateway.moment import epoch, rfc3339
@@ -99,11 +99,12 @@ def _metrics(samples: Iterable[Sample], ts: str, query: MetricQuery) -> Iterable
 
 def families(parts: Parts, look: Look) -> list[Family]:
     """Everything that is known in numbers: the gateway, the bus, the power machine, every actor as last observed."""
-    madre = look.core["madre"]
+    madre, hops = look.core["madre"], parts.hops
     return [
         *parts.meter.families(),
         gauge("vx11_http_in_flight", "Requests under way.", parts.places.taken),
         gauge("vx11_http_streams", "Open event streams.", parts.streams.open.total()),
+        *([counter("vx11_http_records_shed_total", "Call records dropped at saturation.", hops.recorder.shed)] if hops else []),
         gauge("vx11_bus_connected", "1 while the gateway has its connection to the bus.", float(parts.bus.connected)),
         _up(look),
         _ages(look),

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextvars import Context
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
+from bus.space import Reserve, Room
+from gateway.http.kept import NEVER_HEARD, KeeperHeard, Kept
 from gateway.http.parts import BusLike, CacheLike
 from gateway.moment import rfc3339
 from schemas.errors import Failure
@@ -22,6 +25,8 @@ CORE = ("madre", "redis", "tentaculo_link")
 """The three that are always awake."""
 AWAKE = frozenset({"handover", "active", "draining"})
 _ASLEEP = frozenset({"dormant", "waking", "failed"})
+UNSEEN = Room(0, 0, low=False)
+"""Before the first look at the disk."""
 
 
 class Seen(NamedTuple):
@@ -45,6 +50,8 @@ class Look:
     policy: str = "unknown"
     mode: str = "unknown"
     windows: tuple[Window, ...] = ()
+    room: Room = UNSEEN
+    log: Kept = NEVER_HEARD
 
     @property
     def observed_at(self) -> str:
@@ -67,15 +74,18 @@ class Look:
         if self.core["madre"].state != "up":
             return "down"
         failed = any(actor.state == "failed" for actor in self.actors)
-        return "degraded" if failed or any(seen.state != "up" for seen in self.core.values()) else "ok"
+        well = not failed and not self.room.low and not self.log.bad
+        return "ok" if well and all(seen.state == "up" for seen in self.core.values()) else "degraded"
 
 
 class Observed:
     """Looks at most every FRESH_S, once for all who ask at the same time."""
 
-    def __init__(self, bus: BusLike, cache: CacheLike) -> None:
+    def __init__(self, bus: BusLike, cache: CacheLike, reserve: Reserve) -> None:
         self._bus = bus
         self._cache = cache
+        self._reserve = reserve
+        self.keeper = KeeperHeard()
         self._last: Look | None = None
         self._until = 0.0
         self._looking: asyncio.Task[Look] | None = None
@@ -87,7 +97,7 @@ class Observed:
             return self._last
         if self._looking is None or self._begun_stale:
             self._begun_stale = False
-            self._looking = asyncio.create_task(self._look())
+            self._looking = asyncio.create_task(self._look(), context=Context())  # it is for all, and no part of one request
             self._looking.add_done_callback(self._looked)
         return await asyncio.shield(self._looking)
 
@@ -114,7 +124,7 @@ class Observed:
 
     async def _look(self) -> Look:
         (madre, listed), redis = await asyncio.gather(self._madre(), self._redis())
-        now = time.time()
+        now, room, log = time.time(), self._reserve.room(), self.keeper.now()
         core = {"madre": madre, "redis": redis, "tentaculo_link": Seen("up", rfc3339(now), "", rfc3339(now))}
         if listed is None:
             return replace(
@@ -125,9 +135,11 @@ class Observed:
                 policy="unknown",
                 mode="unknown",
                 windows=(),
+                room=room,
+                log=log,
             )
         actors = tuple(actor for actor in listed.actors if actor.name not in CORE)
-        return Look(now, core, actors, rfc3339(now), True, listed.policy, listed.mode, tuple(listed.windows))
+        return Look(now, core, actors, rfc3339(now), True, listed.policy, listed.mode, tuple(listed.windows), room, log)
 
     async def _madre(self) -> tuple[Seen, ActorList | None]:
         if not self._bus.connected:

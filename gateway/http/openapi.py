@@ -31,6 +31,7 @@ NAMES = {
     "verb": "[a-z][a-z0-9_]*",
     "fact": "[a-z][a-z0-9_]*",
     "id": "[^/]+",
+    "sequence": "[1-9][0-9]{0,17}",
 }
 
 
@@ -105,7 +106,7 @@ def _operation(route: Route, refs: dict[tuple[type[BaseModel], JsonSchemaMode], 
 
 def _good(route: Route, refs: dict[tuple[type[BaseModel], JsonSchemaMode], Schema]) -> Schema:
     json_schema = refs[route.answers, "serialization"] if isinstance(route.answers, type) else {}
-    schemas = {JSON: json_schema, "text/plain": {"type": "string"}}
+    schemas = {JSON: json_schema, "text/plain": {"type": "string"}, "text/html": {"type": "string"}}
     content = {media: {"schema": schemas[media]} if media in schemas else {} for media in route.media}
     headers = {
         "X-Correlation-Id": {"schema": {"type": "string"}, "description": "the conversation"},

@@ -8,7 +8,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from bus.space import Reserve
 from gateway.http.guard import KeyRing
+from gateway.http.hops import Hops
+from gateway.http.last_described import Described
 from gateway.http.limits import Connections, Places, Rates, Streams
 from gateway.http.metrics import Meter
 from gateway.http.settings import HttpSettings
@@ -127,6 +130,7 @@ class Parts:
     rates: Rates
     places: Places
     streams: Streams
+    reserve: Reserve
     ports: dict[str, int]
     """The doors as they are bound: of `tentaculo_link`, and of `madre` when the control alias is open."""
     connections: Connections
@@ -135,6 +139,11 @@ class Parts:
     started_at: float = field(default_factory=time.time)
     documents: dict[str, bytes] = field(default_factory=dict)
     """What is made once and served often, by name."""
+    bus_at: str = "127.0.0.1:4222"
+    """Host and port of the NATS server, for those who read the description."""
+    described: Described = field(default_factory=Described)
+    hops: Hops | None = None
+    """Writes the records of what was sent on; none without a connection of its own."""
 
     @property
     def guarded(self) -> bool:

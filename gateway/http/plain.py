@@ -27,6 +27,7 @@ This is tentaculo_link, the gateway. The operator console is not built yet.
   GET  /operator/api/events    what happened; with Accept: text/event-stream what happens
   GET  /madre/power/status     who is awake, and why
   GET  /openapi.json           everything, exactly
+  GET  /asyncapi               what can be said on the bus; /asyncapi.json for programs
 
 All but the status and /health want the header X-VX11-Token. The first token is in tokens.env in the data folder.
 """

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-import re
+import math
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bus import Settings
+from bus.redaction import names_a_secret, without_credentials
+from bus.space import Reserve
+from schemas.message import HIDDEN
 
 EX_CONFIG = 78
 LOCAL_TOKEN_CHARS = 32
 """A token of the user's own may be shorter only while nobody but this machine can reach the door."""
-_SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASS|SEED|AUTHORIZATION|HEADERS", re.IGNORECASE)
-_URL_USER = re.compile(r"(?<=://)[^/@\s]+@")
-REDACTED = "***"
 
 
 class Misconfigured(Exception):
@@ -72,6 +73,7 @@ class HttpSettings:
     stream_s: float = _knob("VX11_HTTP_STREAM_S", 1_800.0, "an event stream ends after, and the client comes back")
     write_s: float = _knob("VX11_HTTP_WRITE_S", 10.0, "a reader that takes nothing for so long is let go")
     stop_s: float = _knob("VX11_HTTP_STOP_S", 30.0, "requests under way may finish for so long when the gateway stops")
+    reserve_mb: float = _knob("VX11_DISK_RESERVE_MB", 512.0, "kept free on the disk, at most 5 % of it unless set; 0 is none")
     other: Mapping[str, str] = field(default_factory=dict)
     """The variables that were set and are not the gateway's own."""
     given: frozenset[str] = frozenset()
@@ -113,6 +115,8 @@ class HttpSettings:
         ):
             if getattr(self, name) <= 0:
                 raise Misconfigured(f"{self.variable(name)} must be more than 0")
+        if not 0 <= self.reserve_mb < math.inf:
+            raise Misconfigured(f"VX11_DISK_RESERVE_MB={self.reserve_mb:g} is no size; write for instance 512, or 0 for none")
         local = is_loopback(self.public.host)
         if self.auth_mode == "off" and not local:
             raise Misconfigured(f"VX11_AUTH_MODE=off is for loopback only, not for {self.public}; use token")
@@ -120,6 +124,11 @@ class HttpSettings:
             raise Misconfigured(f"VX11_TOKEN is shorter than {LOCAL_TOKEN_CHARS} characters; make one with `vx11 token new`")
         if (control := self.control) and not is_loopback(control.host):
             raise Misconfigured(f"VX11_CONTROL_BIND must be loopback, not {control}")
+
+    @cached_property
+    def reserve(self) -> Reserve:
+        """The room that must stay free."""
+        return Reserve(self.home, self.reserve_mb if "VX11_DISK_RESERVE_MB" in self.given else None)
 
     @property
     def public(self) -> Address:
@@ -153,9 +162,9 @@ class HttpSettings:
 
 def redacted(name: str, value: str) -> str:
     """The value as it may be shown: secrets hidden by their name, and users inside URLs."""
-    if _SECRET_NAME.search(name):
-        return REDACTED if value else ""
-    return _URL_USER.sub(f"{REDACTED}@", value)
+    if names_a_secret(name) or name.endswith("_HEADERS"):
+        return HIDDEN if value else ""
+    return without_credentials(value)
 
 
 def address(text: str) -> Address:

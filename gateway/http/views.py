@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bus.supervisor import VERSION
 from gateway.http.exchange import Exchange
+from gateway.http.kept import Kept
 from gateway.http.observed import CORE, Health, Look
 from gateway.http.parts import Parts
 from gateway.moment import rfc3339
@@ -48,6 +49,15 @@ class Summary(BaseModel):
     all_healthy: bool
 
 
+class Storage(BaseModel):
+    """The disk. `low`: what would have to be stored is refused, for the `reason`."""
+
+    free_bytes: int
+    reserve_bytes: int
+    low: bool
+    reason: str
+
+
 class Vx11Status(BaseModel):
     """The public look. `*_available`: a request to it would be served, if need be by waking it."""
 
@@ -64,6 +74,8 @@ class Vx11Status(BaseModel):
     madre_available: bool
     switch_available: bool
     summary: Summary
+    storage: Storage
+    log: Kept
 
 
 class Core(BaseModel):
@@ -114,6 +126,8 @@ class OperatorStatus(BaseModel):
     core_services: dict[str, bool]
     core_health: dict[str, Core]
     optional_services: dict[str, Sleeper]
+    storage: Storage
+    log: Kept
     data: OperatorData
 
 
@@ -190,6 +204,8 @@ async def vx11_status(x: Exchange) -> Vx11Status:
         madre_available=look.core["madre"].state == "up",
         switch_available=_available(look, "switch"),
         summary=Summary(healthy_modules=healthy, total_modules=len(nodes), all_healthy=healthy == len(nodes)),
+        storage=_storage(look),
+        log=look.log,
     )
 
 
@@ -212,6 +228,8 @@ async def operator_status(x: Exchange) -> OperatorStatus:
             )
             for actor in look.actors
         },
+        storage=_storage(look),
+        log=look.log,
         data=OperatorData(
             correlation_id=x.correlation_id,
             operational_mode=look.mode,
@@ -254,6 +272,10 @@ async def map_(x: Exchange) -> Map:
         timestamp=now(),
         observed_at=look.observed_at,
     )
+
+
+def _storage(look: Look) -> Storage:
+    return Storage(free_bytes=look.room.free, reserve_bytes=look.room.reserve, low=look.room.low, reason=look.room.told)
 
 
 def now() -> str:

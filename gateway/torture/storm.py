@@ -57,14 +57,14 @@ def storm_of(history: History) -> Storm | None:
     return result
 
 
-async def asleep(bus: Bus) -> None:
+async def asleep(bus: Bus, actor: str = "echo") -> None:
     """Raises Failure when it does not fall asleep in ASLEEP_S seconds."""
     end = time.monotonic() + ASLEEP_S
-    while (state := (await bus.request(GetActor(name="echo"), timeout=5.0)).status.state) != "dormant":
+    while (state := (await bus.request(GetActor(name=actor), timeout=5.0)).status.state) != "dormant":
         if time.monotonic() > end:
-            raise Failure("timeout", f"echo is {state} and does not fall asleep")
+            raise Failure("timeout", f"{actor} is {state} and does not fall asleep")
         try:
-            await bus.request(Sleep(name="echo", reason="before the storm"), timeout=ASLEEP_S)
+            await bus.request(Sleep(name=actor, reason="before the storm"), timeout=ASLEEP_S)
         except Failure as failure:
             if failure.code not in ("conflict", "timeout"):
                 raise

@@ -9,13 +9,16 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.bench import gateway, rest, sleepers, wake
+from tests.bench import durable, gateway, recording, replay, rest, sleepers, wake
 from tests.bench.report import Figure, machine
 
 FIGURES: dict[str, Callable[[Path, int], Figure]] = {
     "gateway": lambda home, rounds: gateway.measure(home, gateway.Size(rounds=rounds)),
     "wake": lambda home, rounds: wake.measure(home, wake.Size(rounds=rounds)),
     "sleepers": lambda home, rounds: sleepers.measure(home, sleepers.Size(rounds=2 * rounds)),
+    "durable": lambda home, rounds: durable.measure(home, durable.Size(rounds=rounds)),
+    "recording": lambda home, rounds: recording.measure(home, recording.Size(rounds=rounds)),
+    "replay": lambda home, rounds: replay.measure(home, replay.Size(rounds=rounds)),
     "rest": lambda home, _: rest.measure(home, rest.Size()),
 }
 

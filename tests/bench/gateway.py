@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import statistics
+import time
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -55,9 +56,11 @@ class Slices:
     times: list[list[float]] = field(default_factory=list)
     lags: list[list[float]] = field(default_factory=list)
 
-    def take(self, door: Door, token: str, **told: Any) -> None:
+    def take(self, door: Door, token: str, *, settle_s: float = 0.0, **told: Any) -> None:
+        """`settle_s`: what is done in that time after the last answer counts, too."""
         front, behind = cpu_s([door.front]), cpu_s(door.others)
         got = _load(door, token, **told)
+        time.sleep(settle_s)
         self.front_s += cpu_s([door.front]) - front
         self.behind_s += cpu_s(door.others) - behind
         self.answered += got["answered"]

@@ -14,7 +14,7 @@ from tests.bench.numbers import Rounds
 from tests.bench.process import begun, cpu_s, pss_kib, wait_for
 from tests.bench.report import Claim, Figure
 
-SERVICES = "madre,host,tentaculo_link"
+SERVICES = "madre,host,keeper,tentaculo_link"
 ALL = "all together"
 STILL_S = 1.0
 STILL_CPU_S = 0.02

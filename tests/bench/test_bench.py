@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench import gateway, rest, sleepers, wake
+from tests.bench import durable, gateway, recording, replay, rest, sleepers, wake
 
 
 def sound(figure) -> bool:
@@ -42,3 +42,23 @@ def test_a_system_that_nobody_asks_rests(tmp_path):
     assert {"supervisor", "madre", "host", "zygote", "tentaculo_link", "nats-server", "redis"} <= {
         config for config, _ in figure.rounds.values
     }
+
+
+def test_a_replay_is_no_slower_than_a_bare_loop_and_finds_the_right_events(tmp_path):
+    figure = replay.measure(tmp_path / "home", replay.Size(rounds=1, events=1_500, paced=30))
+    assert sound(figure)
+    assert figure.rounds.median("selections", "wrong") == 0
+
+
+def test_events_that_are_committed_together_beat_events_one_by_one(tmp_path):
+    figure = durable.measure(tmp_path / "home", durable.Size(seconds=0.4, rounds=1, configs=durable.QUICK))
+    assert sound(figure)
+    assert figure.rounds.median(durable.OURS, "batch") > 20
+    assert figure.rounds.median(durable.REFUSED, "repeated") > 0
+
+
+def test_recording_costs_little_and_counts_what_it_sheds(tmp_path):
+    size = recording.Size(seconds=0.5, samples=400, slices=1, rounds=1, settle_s=0.1)
+    figure = recording.measure(tmp_path / "home", size)
+    assert sound(figure)
+    assert figure.rounds.median(recording.RECORDED, "unaccounted") == 0

@@ -12,9 +12,10 @@ from typing import Any
 
 from bus import Actor, Settings, streams
 from bus.client import Bus
-from bus.instance import Instance, Start
+from bus.instance import Instance
 from bus.nats_server import NatsServer
 from bus.records import BUCKET, Records
+from bus.start import Start
 from bus.wire import Msg
 from schemas.power import ActorRecord
 from tests.bus.bakery import Oven, bakery

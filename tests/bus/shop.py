@@ -56,7 +56,8 @@ async def until_settled(boss: Bus, name: str = "c", seconds: float = 10.0) -> No
     """Wait until the consumer has given out the last event and nothing is in hand or waits for another try."""
 
     async def settled() -> bool:
-        last = (await boss.api(f"$JS.API.STREAM.INFO.{streams.EVENTS}"))["state"]["last_seq"]
+        newest = json.dumps({"last_by_subj": "vx11.events.shop.>"}).encode()  # not what is told of tries
+        last = (await boss.api(f"$JS.API.STREAM.MSG.GET.{streams.EVENTS}", newest))["message"]["seq"]
         info = await streams.consumer_info(boss.api, streams.EVENTS, name) or {"num_pending": 1, "num_ack_pending": 0}
         return info["num_pending"] + info["num_ack_pending"] == 0 and info["delivered"]["stream_seq"] >= last
 

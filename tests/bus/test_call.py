@@ -35,10 +35,32 @@ def test_what_the_headers_say_is_kept():
         "vx11-held-ms": "12",
     }
     made = call_from(headers)
-    assert (made.correlation_id, made.traceparent, made.tracestate) == ("conversation-1", TRACE, "a=b")
+    assert (made.correlation_id, made.tracestate) == ("conversation-1", "a=b")
     assert (made.request_id, made.deadline) == ("r1", 1_700_000_000.5)
     assert (made.caller, made.scopes, made.path) == ("switch", "chat read", "a,b")
     assert (made.passive, made.held_ms) == (True, 12)
+
+
+def test_a_handling_is_a_span_of_its_own_below_the_one_that_has_asked():
+    made = call_from({"traceparent": TRACE})
+    assert made.parent == "00f067aa0ba902b7"
+    assert (made.traceparent[:36], made.traceparent[52:]) == (TRACE[:36], TRACE[52:])
+    assert made.traceparent != TRACE
+
+
+def test_what_nobody_has_begun_has_no_parent():
+    """A client in no span of its own makes up a trace; a span id in it that nobody records would be an orphan's parent."""
+    made = call_from({"traceparent": new_traceparent()})
+    assert made.parent == call_from(None).parent == ""
+    assert call_from(made.headers()).parent == made.traceparent.split("-")[2]
+
+
+def test_an_event_belongs_to_the_very_span_that_has_caused_it():
+    assert call.conversation({"correlation_id": "conversation-1", "traceparent": TRACE, "vx11-path": "a"}) == {
+        "correlation_id": "conversation-1",
+        "traceparent": TRACE,
+    }
+    assert call_from(call.conversation(None)).parent == ""
 
 
 @pytest.mark.parametrize("bad", ["", "short", "x" * 65, "with space in it", "ünïcödé-id", "a\nbcdefgh", "semi;colon"])
@@ -81,6 +103,7 @@ def test_what_is_sent_from_inside_carries_conversation_trace_and_path():
     assert headers["vx11-path"] == "a,b"
     assert "tracestate" not in headers
     assert headers["traceparent"][:36] == TRACE[:36]
+    assert call_from(headers).parent == headers["traceparent"].split("-")[2]
 
 
 @pytest.mark.parametrize(("path", "through", "said"), [("", "", None), ("", "b", "b"), ("a", "", "a"), ("a,b", "c", "a,b,c")])
@@ -95,9 +118,9 @@ def test_a_child_span_is_of_the_same_trace_with_the_same_flags():
     assert (child.split("-")[1], child[-2:]) == (TRACE.split("-")[1], "01")
 
 
-def test_a_new_trace_is_not_sampled():
-    """Whoever samples sets the flag at the door."""
-    assert new_traceparent().endswith("-00")
+def test_a_new_trace_is_random_and_not_yet_sampled():
+    """The exporter decides, by the trace id, unless a client has decided before."""
+    assert new_traceparent().endswith("-02")
 
 
 def test_request_ids_differ():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bus import wire as seam
+from bus import link
 from bus.nats_server import embedded
 from bus.users import make_seeds
 from bus.wire import Wire
@@ -44,7 +44,7 @@ async def test_closing_sends_what_waits(nats_server, other):
 
 
 async def test_no_server_is_unavailable_with_the_reason(nats_server, monkeypatch):
-    monkeypatch.setattr(seam, "CONNECT_S", 0.2)
+    monkeypatch.setattr(link, "CONNECT_S", 0.2)
     with pytest.raises(Failure, match="Connect call failed") as failed:
         await Wire().open("nats://127.0.0.1:9", user="madre", seed=nats_server.seed_file("madre"), name="test")
     assert failed.value.code == "unavailable"
@@ -57,7 +57,6 @@ async def test_a_seed_that_the_server_does_not_know_is_forbidden(nats_server, tm
     assert failed.value.code == "forbidden"
 
 
-@pytest.mark.filterwarnings("ignore:.*StreamWriter:pytest.PytestUnraisableExceptionWarning")  # nats-py drops it unclosed
 async def test_a_server_that_refuses_us_for_a_while_does_not_end_the_reconnecting(tmp_path):
     """Another server on the port of ours, until ours is back."""
     with embedded(tmp_path / "ours") as server:
@@ -71,9 +70,9 @@ async def test_a_server_that_refuses_us_for_a_while_does_not_end_the_reconnectin
 
 
 def test_the_connection_does_not_take_aiohttp_along():
-    """nats-py imports it for WebSockets: 9 MB in every actor."""
+    """9 MB in every actor."""
     code = "import sys, bus; assert 'aiohttp' not in sys.modules; import aiohttp; assert aiohttp.ClientSession"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(seam.__file__).parents[1])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(link.__file__).parents[1])
 
 
 async def test_what_the_permissions_refuse_is_counted_and_logged(nats_server, caplog):

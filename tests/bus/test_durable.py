@@ -15,7 +15,7 @@ import nats
 import pytest
 from faststream.nats.parser import JsParser
 
-from bus import call, retry, streams
+from bus import call, dead, retry, streams
 from bus.durable import Durable, DurableConsumers
 from bus.pull import CANCEL_S
 from bus.streams import ensure_consumer
@@ -73,7 +73,7 @@ async def test_an_event_that_always_fails_is_buried_whole_with_reason_and_histor
     assert headers["correlation_id"] == "conversation-1"
     assert headers["vx11-orig-Nats-Msg-Id"] == "m1"
     assert headers["vx11-orig-Nats-Expected-Stream"] == streams.EVENTS
-    assert [headers[h] for h in (retry.REASON, retry.SUBJECT, retry.STREAM, retry.SEQUENCE, retry.CONSUMER, retry.TRIES)] == [
+    assert [headers[h] for h in (dead.REASON, dead.SUBJECT, dead.STREAM, dead.SEQUENCE, dead.CONSUMER, dead.TRIES)] == [
         "failed",
         SOLD,
         streams.EVENTS,
@@ -81,7 +81,7 @@ async def test_an_event_that_always_fails_is_buried_whole_with_reason_and_histor
         "c",
         str(TRIES),
     ]
-    history = json.loads(headers[retry.HISTORY])
+    history = json.loads(headers[dead.HISTORY])
     assert [(h["try"], h["error"]) for h in history] == [
         (n, "ConnectionError('no way with poison')") for n in range(1, TRIES + 1)
     ]
@@ -102,8 +102,10 @@ async def test_a_body_that_no_try_can_help_is_buried_at_once_and_whole(boss, bus
     found = await letters(boss)
     assert shop.seen == [*hopeless, b'{"number": 1}']
     assert [body for _, body, _ in found] == hopeless
-    assert {headers[retry.REASON] for _, _, headers in found} == {"invalid"}
-    assert "number: Input should be a valid integer" in found[0][2][retry.DETAIL]
+    assert {headers[dead.REASON] for _, _, headers in found} == {"invalid"}
+    assert "number: Input should be a valid integer" in found[0][2][dead.DETAIL]
+    told = [headers[name] for _, _, headers in found for name in (dead.DETAIL, dead.HISTORY)]
+    assert not [text for text in told if "not json" in text or "input_value" in text], "headers are read by more people"
 
 
 async def test_a_failing_event_does_not_hold_up_the_others(boss, bus):
@@ -147,7 +149,7 @@ async def test_a_handler_that_leaks_its_end_does_not_end_the_consumer(boss, bus,
         await until_settled(boss)
     [(_, body, headers)] = await letters(boss)
     assert Counter(shop.seen) == {b"bad": 2, b"good": 1}
-    assert (body, headers[retry.REASON]) == (b"bad", "failed")
+    assert (body, headers[dead.REASON]) == (b"bad", "failed")
 
 
 async def test_what_was_published_before_the_first_start_is_handled(boss, bus):
@@ -181,7 +183,7 @@ async def test_the_dead_letters_of_two_consumers_of_one_event_are_both_kept(boss
     await until_settled(boss, "c")
     await until_settled(boss, "d")
     await consumers.stop()
-    assert sorted(headers[retry.CONSUMER] for _, _, headers in await letters(boss)) == ["c", "d"]
+    assert sorted(headers[dead.CONSUMER] for _, _, headers in await letters(boss)) == ["c", "d"]
 
 
 async def test_an_event_whose_every_try_ended_with_its_process_is_buried_unrun(boss, bus, nats_server):
@@ -197,7 +199,7 @@ async def test_an_event_whose_every_try_ended_with_its_process_is_buried_unrun(b
     async with consuming(bus, shop):
         await until_settled(boss)
     [(_, body, headers)] = await letters(boss)
-    assert (body, headers[retry.REASON], shop.seen) == (b"killer", "crashed", [])
+    assert (body, headers[dead.REASON], shop.seen) == (b"killer", "crashed", [])
 
 
 async def test_a_dead_letter_that_cannot_be_stored_leaves_its_event_where_it_is(boss, bus, monkeypatch):
@@ -211,7 +213,7 @@ async def test_a_dead_letter_that_cannot_be_stored_leaves_its_event_where_it_is(
         await make_streams(boss)
         await until_settled(boss)
     [(_, _, headers)] = await letters(boss)
-    assert (headers[retry.REASON], headers[retry.TRIES], len(shop.seen)) == ("failed", "2", 2)
+    assert (headers[dead.REASON], headers[dead.TRIES], len(shop.seen)) == ("failed", "2", 2)
 
 
 async def test_the_largest_event_can_be_buried_without_losing_the_connection(boss, bus):
@@ -227,7 +229,7 @@ async def test_the_largest_event_can_be_buried_without_losing_the_connection(bos
         await boss.publish_raw(SOLD, body)
         await until_settled(boss)
     [(_, found, headers)] = await letters(boss)
-    assert (found == body, len(json.loads(headers[retry.HISTORY])), cuts) == (True, TRIES, [])
+    assert (found == body, len(json.loads(headers[dead.HISTORY])), cuts) == (True, TRIES, [])
 
 
 async def test_what_faststream_itself_cannot_read_is_tried_again_and_buried(boss, bus, monkeypatch):
@@ -241,7 +243,7 @@ async def test_what_faststream_itself_cannot_read_is_tried_again_and_buried(boss
         await boss.publish_raw(SOLD, b"1")
         await until_settled(boss)
     [(_, _, headers)] = await letters(boss)
-    assert (headers[retry.REASON], headers[retry.TRIES], headers[retry.DETAIL]) == (
+    assert (headers[dead.REASON], headers[dead.TRIES], headers[dead.DETAIL]) == (
         "failed",
         "2",
         "ValueError('choked')",
@@ -275,7 +277,7 @@ async def test_a_handler_is_inside_the_conversation_of_its_event(boss, bus):
         headers = {"correlation_id": "conversation-1", "traceparent": trace, "vx11-deadline": "1000"}
         await boss.publish_raw(SOLD, b"1", headers=headers)
         await until(lambda: inside)
-    assert (inside[0].correlation_id, inside[0].traceparent, inside[0].deadline) == ("conversation-1", trace, 0.0)
+    assert (inside[0].correlation_id, inside[0].traceparent[:36], inside[0].deadline) == ("conversation-1", trace[:36], 0.0)
     assert call.current.get() is None
 
 

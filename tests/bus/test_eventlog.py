@@ -115,3 +115,10 @@ async def test_without_its_stream_the_log_says_so(madre, log, monkeypatch):
         with pytest.raises(Failure) as failure:
             await attempt
         assert failure.value.code == "unavailable"
+
+
+async def test_the_last_of_a_subject_is_told_by_its_sequence(madre, log):
+    assert await log.last(SOLD) == 0
+    sequences = await sell(madre, 2)
+    await madre.publish_raw("vx11.events.shop.bought", b"{}")
+    assert await log.last(SOLD) == sequences[-1]

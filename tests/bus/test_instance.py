@@ -384,3 +384,14 @@ async def test_a_request_class_is_what_the_handler_gets(one):
     await one.active()
     await one.ask()
     assert seen == [Bake()]
+
+
+async def test_a_durable_event_that_was_handled_counts_like_an_answer_and_the_first_is_told_at_once(nats_server, tmp_path):
+    """Else an actor that is woken by events only would be taken for one that crashes again and again without doing anything."""
+    oven = Oven()
+    async with life(nats_server, tmp_path, actor=listener(oven, durable=True)) as one:
+        await streams.ensure_consumer(one.boss.api, streams.EVENTS, "baker__count", [Sold.subject])
+        await one.active()
+        await one.boss.publish(Sold(number=1))
+        await until(lambda: any(beat["answered"] == 1 for beat in one.beats), 1.5)
+        assert await one.drained() == LEFT

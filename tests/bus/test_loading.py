@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bus.loading import TREE, find_actors, load_actor, roots_of
+from bus.actor import Actor
+from bus.loading import TREE, as_told, check_told, find_actors, load_actor, roots_of
 from bus.settings import Settings
+from schemas.errors import Failure
 
 ACTOR = "from bus import Actor\nactor = Actor({name!r}, summary='x', idle_after=60)\n"
 
@@ -85,3 +87,15 @@ def test_declaring_an_actor_imports_nothing_heavy(name):
     code = f"import sys, actors.{name}.actor; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=TREE, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "1,,2", "1,2,3,4,5,6,7,8,9,10"])
+def test_pauses_between_tries_that_are_none_are_refused_before_anything_starts(tmp_path, text):
+    with pytest.raises(Failure, match="invalid"):
+        check_told(Settings(tmp_path, {"VX11_RETRY_S": text}))
+
+
+def test_the_operator_may_set_the_pauses_between_tries(tmp_path):
+    actor = Actor("own", summary="x")
+    assert actor.retries == (1.0, 2.0, 4.0, 30.0)
+    assert as_told(actor, Settings(tmp_path, {"VX11_RETRY_S": "0.5, 2"})).retries == (0.5, 2.0)

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 
-from bus import call, client, streams
+from bus import call, commit, publisher, streams
 from bus.nats_server import embedded
 from bus.streams import jetstream_failure
 from schemas.errors import Failure
@@ -55,14 +55,14 @@ async def test_an_event_that_is_tried_again_is_stored_once(tmp_path, monkeypatch
     with embedded(tmp_path) as server:
         async with connected(server, "madre") as boss, connected(server, "actor") as bus:
             await make_streams(boss)
-            monkeypatch.setattr(client, "PUBLISH_TRY_S", 0.05)
+            monkeypatch.setattr(commit, "TRY_S", 0.05)
             tries = []
             send = bus.wire.send
             monkeypatch.setattr(bus.wire, "send", lambda *args, **options: (tries.append(args), send(*args, **options)))
             freeze(server.process.pid)
             publishing = asyncio.create_task(bus.publish(Sold(number=1)))
             await until(lambda: len(tries) >= 3)
-            monkeypatch.setattr(client, "PUBLISH_TRY_S", 5.0)
+            monkeypatch.setattr(commit, "TRY_S", 5.0)
             thaw(server.process.pid)
             await publishing
             assert await count(boss) == 1
@@ -89,7 +89,7 @@ async def test_an_event_outlives_the_server(tmp_path):
 
 
 async def test_an_event_that_no_stream_takes_is_unavailable_in_the_end(boss, bus, monkeypatch):
-    monkeypatch.setattr(client, "PUBLISH_S", 0.2)
+    monkeypatch.setattr(publisher, "PUBLISH_S", 0.2)
     await boss.api(f"$JS.API.STREAM.DELETE.{streams.EVENTS}")
     with pytest.raises(Failure, match="no stream takes") as failed:
         await bus.publish(Sold(number=1))
@@ -125,6 +125,7 @@ async def test_what_is_told_is_heard_by_who_listens_and_stored_by_the_way(boss, 
         ({"code": 400, "err_code": 10164, "description": "wrong last sequence"}, "conflict"),
         ({"code": 404, "err_code": 10059, "description": "stream not found"}, "not_found"),
         ({"code": 500, "err_code": 10023, "description": "insufficient resources"}, "storage_full"),
+        ({"code": 400, "err_code": 10054, "description": "message size exceeds maximum allowed"}, "too_large"),
         ({"code": 400, "err_code": 10047, "description": "insufficient storage"}, "storage_full"),
         ({"code": 503, "err_code": 10077, "description": "maximum bytes exceeded"}, "storage_full"),
         ({"code": 500, "err_code": 1, "description": "write: no space left on device"}, "storage_full"),

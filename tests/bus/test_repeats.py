@@ -100,7 +100,7 @@ async def test_a_forward_that_is_repeated_after_the_connection_broke_is_answered
             await until(lambda: got)
             server.kill()
             server.start()
-            await until(lambda: baker.wire.is_connected and baker.asks.is_connected and baker.wire.stats["reconnects"])
+            await until(lambda: baker.wire.is_connected and baker.asks.is_connected and baker.wire.reconnects)
             await baker.settled()
             baker.send("bake", inbox="mine", **forward)
             await until(lambda: len(got) == 2)

@@ -40,7 +40,7 @@ async def test_the_answer_belongs_to_the_conversation(baker):
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     _, headers = await baker.ask("bake", correlation_id="x", vx11_held_ms="17", traceparent=trace)
     assert headers[call.WAKE_MS] == "17"
-    assert headers[call.TRACEPARENT] == trace
+    assert (headers[call.TRACEPARENT][:36], headers[call.TRACEPARENT][52:]) == (trace[:36], trace[52:])
     document, _ = await baker.ask("bake", {"n": "x"})
     assert document["correlation_id"]
 
@@ -228,7 +228,7 @@ async def test_a_request_that_comes_too_late_is_not_executed(baker):
 async def stand_still(baker, monkeypatch) -> None:
     """The whole process, while what was sent to it waits in its socket."""
     monkeypatch.setattr(responder, "FROZEN_S", 0.2)
-    reading = baker.wire._transport._io_writer.transport
+    reading = baker.wire._line.transport
     reading.pause_reading()
     await baker.asks.barrier()
     time.sleep(0.3)  # noqa: ASYNC251 - nothing runs

@@ -103,11 +103,11 @@ async def test_a_smaller_stream_is_a_parameter(bus):
 
 async def test_a_full_event_stream_refuses_and_keeps_what_it_has(bus):
     """`discard: new`: the log never loses its beginning in silence."""
-    await ensure_stream(bus.api, wanted(streams.EVENTS, max_bytes=5_000))
+    await ensure_stream(bus.api, wanted(streams.EVENTS, max_bytes=50_000))
     for _ in range(4):
-        await bus.publish_raw(SOLD, b"x" * 1_000)
+        await bus.publish_raw(SOLD, b"x" * 10_000)
     with pytest.raises(Failure, match="storage_full"):
-        await bus.publish_raw(SOLD, b"x" * 1_000)
+        await bus.publish_raw(SOLD, b"x" * 10_000)
     state = (await bus.api(f"$JS.API.STREAM.INFO.{streams.EVENTS}"))["state"]
     assert (state["first_seq"], state["messages"]) == (1, 4)
 
@@ -208,14 +208,15 @@ async def test_a_consumer_with_other_filters_is_updated_and_stays_where_it_was(e
     more = await ensure_consumer(events.api, streams.EVENTS, "switch__count", [SOLD, "vx11.events.shop.bought"])
     await events.publish_raw("vx11.events.shop.bought", b"2")
     assert again.did == "kept"
-    assert more.changed == {"filter_subjects": ([SOLD], ["vx11.events.shop.bought", SOLD])}
+    given_back = "vx11.events.dlq.again.switch__count.*"
+    assert more.changed == {"filter_subjects": ([given_back, SOLD], [given_back, "vx11.events.shop.bought", SOLD])}
     await waits(events, "switch__count", 2, 0)
 
 
 async def test_a_consumer_that_a_stranger_spoiled_is_put_right(events):
     """`max_deliver` alone would make events vanish; an inactive threshold the consumer itself."""
     await ensure_consumer(events.api, streams.EVENTS, "switch__count", [SOLD])
-    spoiled = streams.consumer_config("switch__count", [SOLD], ack_wait_s=60, start=0) | {
+    spoiled = streams.consumer_config("switch__count", ["vx11.events.shop.other"], ack_wait_s=60, start=0) | {
         "max_deliver": 3,
         "inactive_threshold": streams.NS,
         "max_ack_pending": 1,
@@ -224,7 +225,14 @@ async def test_a_consumer_that_a_stranger_spoiled_is_put_right(events):
     body = {"stream_name": streams.EVENTS, "config": {k: v for k, v in spoiled.items() if v is not None}}
     await events.api(f"$JS.API.CONSUMER.CREATE.{streams.EVENTS}.switch__count", json.dumps(body).encode())
     outcome = await ensure_consumer(events.api, streams.EVENTS, "switch__count", [SOLD])
-    assert set(outcome.changed) == {"ack_wait", "max_deliver", "inactive_threshold", "max_ack_pending", "headers_only"}
+    assert set(outcome.changed) == {
+        "ack_wait",
+        "max_deliver",
+        "inactive_threshold",
+        "max_ack_pending",
+        "headers_only",
+        "filter_subjects",
+    }
     assert outcome.info["config"]["max_deliver"] == -1
 
 

@@ -1,15 +1,13 @@
-"""The seam to nats-py on a real server: order, barrier, leaving, reconnecting, refusing."""
+"""The wire on a real server: order, barrier, leaving, reconnecting, refusing."""
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import time
-from pathlib import Path
 
 import pytest
-from nats.aio.subscription import Subscription as NatsSubscription
 
+from bus import link
 from bus import wire as seam
 from bus.nats_server import embedded
 from bus.wire import Wire, status_of
@@ -19,7 +17,6 @@ from tests.bus.wires import answered, count_into, freeze, opened, thaw
 
 ROUNDS = 1_000
 ROUNDS_S = 3.0
-PUBLIC = ("is_connected", "is_closed", "last_error", "max_payload", "pending_data_size")
 
 
 @pytest.fixture
@@ -100,12 +97,12 @@ async def test_leaving_twice_is_leaving_once(wire):
     mine = await wire.hear("vx11.shop.sell", print)
     await wire.leave(mine)
     await wire.leave(mine)
-    assert mine._id not in wire._subs
+    assert mine.sid not in wire._subs
 
 
 @pytest.mark.parametrize("when", ["before the server dies", "while it is dead"])
 async def test_who_leaves_is_not_subscribed_again_after_a_reconnect(tmp_path, when):
-    """nats-py subscribes everything again that it still knows: a request would reach somebody who has left."""
+    """Everything that is still known is subscribed again: a request would reach somebody who has left."""
     with embedded(tmp_path) as server:
         async with opened(server, "madre") as goes, opened(server, "madre") as asks:
             mine = await goes.hear("vx11.shop.sell", lambda msg: goes.send(msg.reply, b"zombie"), queue="shop")
@@ -113,9 +110,9 @@ async def test_who_leaves_is_not_subscribed_again_after_a_reconnect(tmp_path, wh
             if when == "before the server dies":
                 freeze(server.process.pid)  # it takes no UNSUB, it sends no echo
                 leaving = asyncio.create_task(goes.leave(mine))
-                await until(lambda: mine._id in goes._leaving)
+                await until(lambda: mine.sid in goes._leaving)
                 server.kill()
-                await until(lambda: not goes.is_connected and mine._id not in goes._subs)
+                await until(lambda: not goes.is_connected and mine.sid not in goes._subs)
             else:
                 server.kill()
                 await until(lambda: not goes.is_connected)
@@ -231,10 +228,10 @@ async def test_what_no_client_would_send_is_in_nobodys_way(wire, other, command)
     got: list[bytes] = []
     await wire.hear("vx11.shop.>", count_into(got))
     await wire.barrier()
-    other._pending.append(command)
+    other.write(command)
     other.send("vx11.shop.sell", b"next")
     await until(lambda: got[-1:] == [b"next"], 2.0)
-    assert wire.stats["reconnects"] == 0
+    assert wire.reconnects == 0
 
 
 async def test_without_buffer_and_server_sending_fails_at_once(tmp_path):
@@ -260,7 +257,7 @@ async def test_with_a_buffer_what_is_sent_without_a_server_arrives_later_up_to_i
             wire.send("vx11.shop.sell", b"later")
             big = b"x" * 1_000_000
             with pytest.raises(Failure, match="no connection"):
-                for _ in range(seam.PENDING_BYTES // len(big) + 1):
+                for _ in range(link.PENDING_BYTES // len(big) + 1):
                     wire.send("vx11.shop.drop", big)
             server.start()
             await until(lambda: got == [b"later"])
@@ -297,7 +294,7 @@ async def test_a_message_that_is_too_large_is_refused_before_the_server_cuts_the
     assert failed.value.code == "too_large"
     wire.send("vx11.shop.sell", b"x" * room, headers=headers)
     await wire.barrier()
-    assert wire.stats["reconnects"] == 0
+    assert wire.reconnects == 0
 
 
 async def test_half_a_surrogate_in_a_header_is_sent_as_a_question_mark(wire, other):
@@ -322,7 +319,7 @@ async def test_a_subject_and_reply_that_are_too_long_for_one_line_are_refused(wi
             other.send(subject, reply=reply)
         assert failed.value.code == "too_large"
     await other.barrier()
-    assert other.stats["reconnects"] == 0
+    assert other.reconnects == 0
 
 
 async def test_an_answer_that_nothing_waits_for_is_counted(wire, other):
@@ -345,52 +342,3 @@ async def test_an_answer_is_no_status(wire, other, body, headers):
     await other.hear("vx11.shop.sell", lambda msg: other.send(msg.reply, body, headers=headers))
     await other.barrier()
     assert status_of(await answered(wire, "vx11.shop.sell")) == ""
-
-
-async def test_the_names_of_nats_py_that_the_seam_uses_exist(wire):
-    """They are not public: a new nats-py may change them, and then this file is what has to be read again."""
-    mine = await wire.hear("vx11.shop.sell", print)
-    assert {name for name in _private_names("self") if not hasattr(wire, name)} == set()
-    assert {name for name in _private_names("subscription") if not hasattr(mine, name)} == set()
-    assert hasattr(mine, "_pending_size")
-    assert {name for name in PUBLIC if not hasattr(wire, name)} == set()
-    assert "reconnects" in wire.stats
-    assert isinstance(wire._subs, dict)
-    assert isinstance(wire._pending, list)
-    assert isinstance(wire._flush_queue, asyncio.Queue)
-    assert isinstance(NatsSubscription(wire)._pending_queue, asyncio.Queue)
-
-
-def test_the_seam_is_as_wide_as_it_says():
-    """decision 0004 counts them."""
-    assert _private_names("self") | _private_names("subscription") == {
-        "_pending",
-        "_pending_data_size",
-        "_max_pending_size",
-        "_max_payload",
-        "_flush_queue",
-        "_subs",
-        "_sid",
-        "_nuid",
-        "_send_subscribe",
-        "_send_unsubscribe",
-        "_remove_sub",
-        "_id",
-    }
-
-
-def _private_names(of: str) -> set[str]:
-    """Attributes of `of` that bus/wire.py uses and does not make itself."""
-    tree = ast.parse(Path(seam.__file__).read_text())
-    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    inits = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
-    own |= {n.attr for init in inits for n in ast.walk(init) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
-    return {
-        node.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == of
-        and node.attr.startswith("_")
-        and node.attr not in own
-    }

@@ -61,7 +61,7 @@ def test_without_a_process_nobody_is_parked_and_nothing_is_left_open(forking, mo
     for _ in range(3):
         forker._try_park()
     forker._forget_warming()
-    assert (descriptors(), forker.spare) == (before, None)
+    assert (descriptors(), forker.spare) == (before, 0)
 
 
 @pytest.mark.parametrize("late", [False, True])

@@ -32,6 +32,7 @@ class FakeRemote:
     """What a stream gives: chunks, then the whole reply; a Failure ends it."""
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     wake_ms: int = 0
+    conversation: str = ""
 
     async def ask(self, subject: str, document: Mapping[str, Any], *, timeout: float, idempotent: bool = False) -> Reply:
         self.asked.append((subject, dict(document)))

@@ -118,3 +118,14 @@ def test_a_stream_that_breaks_keeps_what_came_and_fails(terminal, remote) -> Non
     assert ran.code == 70
     assert json.loads(ran.out.splitlines()[0]) == {"text": "Hel"}
     assert json.loads(ran.out.splitlines()[1])["error"] == "crashed"
+
+
+def test_a_call_may_belong_to_a_conversation_by_the_name_of_its_id(terminal, remote) -> None:
+    """So that `vx11 trace` finds it again."""
+    assert terminal("call", "greeter.greet", "name=Ana", "--correlation", "first-call").code == 0
+    assert remote.conversation == "first-call"
+
+
+def test_what_is_no_correlation_id_is_said_so(terminal, remote) -> None:
+    assert "8 to 64 letters" in terminal("call", "greeter.greet", "name=Ana", "--correlation", "é").err
+    assert remote.asked == []

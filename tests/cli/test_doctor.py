@@ -92,7 +92,7 @@ def test_when_nothing_runs_the_machine_is_judged_and_the_rest_is_skipped(home, t
 
     desk = Desk(Settings(tmp_path / "not" / "yet"), tmp_path, open_remote, Screen())
     found = dict(run_async(doctor._examine(desk)))
-    assert {name for name, one in found.items() if one.verdict == "skip"} == {"connection", "round trip", "redis"}
+    assert {name for name, one in found.items() if one.verdict == "skip"} == {"connection", "round trip", "redis", "event log"}
     assert {name for name, one in found.items() if one.verdict == "fail"} == set()
     assert "`vx11 up` makes it" in found["home"].said
     assert not (tmp_path / "not").exists()
@@ -114,10 +114,13 @@ class TestChecks:
         assert list(home.iterdir()) == []
 
     async def test_a_full_disk_fails(self, patient, monkeypatch) -> None:
-        monkeypatch.setattr(doctor, "FREE_BYTES", 0)
+        monkeypatch.setattr("bus.space.RESERVE_MB", 0)
         assert (await doctor._disk(patient)).verdict == "pass"
-        monkeypatch.setattr(doctor, "FREE_BYTES", 1 << 70)
-        assert (await doctor._disk(patient)).verdict == "fail"
+        monkeypatch.setattr("bus.space.RESERVE_MB", 1 << 50)
+        monkeypatch.setattr("bus.space.RESERVE_SHARE", 1.1)
+        found = await doctor._disk(patient)
+        assert found.verdict == "fail"
+        assert "VX11_DISK_RESERVE_MB" in found.said
 
     async def test_a_clock_that_was_never_set_fails(self, patient, monkeypatch) -> None:
         assert (await doctor._clock(patient)).verdict == "pass"
@@ -181,3 +184,35 @@ class TestChecks:
         found = await examine([Check("redis", doctor._redis)], patient)
         assert found[0][1].verdict == "fail"
         assert time.monotonic() - began < 5
+
+    async def test_a_log_that_is_broken_or_not_kept_fails(self, patient, home, remote) -> None:
+        assert (await doctor._event_log(patient)).verdict == "skip"
+        run_here(home)
+        patient.run = recorded(patient.desk.settings)
+        assert "does not answer" in (await doctor._event_log(patient)).said
+        remote.answers["vx11.keeper.get_log"] = log_state("whole")
+        assert (await doctor._event_log(patient)).verdict == "pass"
+        told = {"fault": "missing", "sequence": 9, "told": "event 9 is gone", "found_at": "2026-01-02T03:04:05.000Z"}
+        remote.answers["vx11.keeper.get_log"] = log_state("broken", told)
+        found = await doctor._event_log(patient)
+        assert (found.verdict, "broken at 9" in found.said) == ("fail", True)
+
+
+def log_state(state: str, *findings: dict[str, object]) -> dict[str, object]:
+    place = {"sequence": 0, "hash": "00"}
+    numbers = dict.fromkeys(
+        ["first_sequence", "last_sequence", "lag", "checkpoints", "trimmed_through", "bytes", "max_bytes", "keep_days"], 1
+    )
+    return {
+        "state": state,
+        "reason": "because",
+        "genesis": place,
+        "head": place,
+        "checkpoint": None,
+        "verified_at": "",
+        "findings": list(findings),
+        "indexed_events": 1,
+        "indexed_calls": 1,
+        "undetectable": [],
+        **numbers,
+    }

@@ -29,7 +29,7 @@ from schemas.errors import Failure
 from tests.switch.scripted import Script, Server, scripted
 
 ACTORS = Path(__file__).parent / "actors"
-SERVICES = "madre,host,tentaculo_link"
+SERVICES = "madre,host,keeper,tentaculo_link"
 KNOWN = {"notebook", "operator_backend", "switch"}
 """Who is asleep in a house that has just been started."""
 NO_MODELS = {"OPENAI_API_KEY": "", "DEEPSEEK_API_KEY": "", "OLLAMA_HOST": "127.0.0.1:9"}
@@ -246,8 +246,9 @@ async def _events(content: aiohttp.StreamReader) -> AsyncIterator[Event]:
         if line and not line.startswith(":"):
             key, _, value = line.partition(": ")
             fields[key] = value
-        elif not line and fields:
-            yield Event(fields.get("id", ""), fields.get("event", ""), json.loads(fields.get("data", "null")))
+        elif not line:
+            if "data" in fields:  # a sign of life has none
+                yield Event(fields.get("id", ""), fields.get("event", ""), json.loads(fields["data"]))
             fields = {}
 
 

@@ -49,12 +49,15 @@ async def test_every_call_of_a_conversation_has_its_id(home: House) -> None:
 async def test_the_trace_goes_through_all_hops(home: House) -> None:
     """The same trace everywhere, another span at each hop, and the client's flag that it wants to see it."""
     answer = await home.chat("hello", headers=headers("a-trace-of-it"))
-    found = await records(home, "a-trace-of-it", "vx11.operator_backend.chat", "vx11.switch.chat", "vx11.madre.chat")
-    parents = [answer.headers["traceparent"], *(note["traceparent"] for note in found.values())]
-    assert {parent.split("-")[1] for parent in parents} == {TRACE}
-    assert {parent.split("-")[3] for parent in parents} == {"01"}
-    spans = [parent.split("-")[2] for parent in parents]
+    hops = ("vx11.tentaculo_link.chat", "vx11.operator_backend.chat", "vx11.switch.chat", "vx11.madre.chat")
+    found = await records(home, "a-trace-of-it", *hops)
+    traces = [found[hop]["traceparent"] for hop in hops]
+    assert traces[0] == answer.headers["traceparent"]
+    assert {trace.split("-")[1] for trace in traces} == {TRACE}
+    assert {trace.split("-")[3] for trace in traces} == {"01"}
+    spans = [trace.split("-")[2] for trace in traces]
     assert len({PARENT, *spans}) == len(spans) + 1
+    assert [found[hop]["parent"] for hop in hops] == [PARENT, spans[0], spans[1], spans[1]], "each below the one that asked"
 
 
 async def test_a_record_says_who_asked_whom(home: House) -> None:

@@ -57,8 +57,8 @@ class Stranger:
         head = b"" if sent.head is None else first + sent.head + b"\r\n"
         sizes = [b"%d" % len(head)] if head else []
         line = b" ".join([b"HPUB" if head else b"PUB", *words, *sizes, b"%d" % (len(head) + len(sent.body))])
-        await self._wire._send_command(line + b"\r\n" + head + sent.body + b"\r\n")
-        await self._wire._flush_pending()
+        self._wire.write(line + b"\r\n" + head + sent.body + b"\r\n")
+        self._wire.flush()
 
     async def ask(self, sent: Sent) -> Msg:
         """The answer, of a stream the last frame. Raises AssertionError when there is none in time."""

@@ -148,13 +148,17 @@ class ScriptedLog:
 
     def __init__(self) -> None:
         self.stored: list[Stored] = []
+        self.trimmed = 0
+        """How many of the oldest are not there any more."""
         self.fault: Failure | None = None
         self._news = asyncio.Condition()
         self.followers = 0
 
-    def add(self, subject: str, body: Any, *, at: float = 0.0, correlation_id: str = "") -> Stored:
+    def add(
+        self, subject: str, body: Any, *, at: float = 0.0, correlation_id: str = "", headers: Mapping[str, str] | None = None
+    ) -> Stored:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        headers = {calls.CORRELATION: correlation_id} if correlation_id else {}
+        headers = {**(headers or {}), **({calls.CORRELATION: correlation_id} if correlation_id else {})}
         made = Stored(len(self.stored) + 1, subject, at, headers, data)
         self.stored.append(made)
         return made
@@ -168,11 +172,12 @@ class ScriptedLog:
     async def bounds(self) -> tuple[int, int]:
         if self.fault:
             raise self.fault
-        return 1, len(self.stored)
+        return self.trimmed + 1, len(self.stored)
 
     async def read(self, after: int, limit: int) -> list[Any]:
         if self.fault:
             raise self.fault
+        after = max(after, self.trimmed)
         return list(self.stored[after : after + limit])
 
     async def follow(self, after: int) -> AsyncIterator[Any]:
@@ -180,7 +185,7 @@ class ScriptedLog:
         try:
             while True:
                 while after < len(self.stored):
-                    after += 1
+                    after = max(after, self.trimmed) + 1
                     yield self.stored[after - 1]
                 async with self._news:
                     while after >= len(self.stored):

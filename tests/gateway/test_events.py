@@ -159,12 +159,12 @@ class Reader:
         self.answer = answer
 
     async def next(self) -> dict:
-        """The fields of the next event; comments are passed over."""
+        """The fields of the next event; comments and signs of life are passed over."""
         while True:
             async with asyncio.timeout(5):
                 block = (await self.answer.content.readuntil(b"\n\n")).decode()
             fields = dict(line.split(": ", 1) for line in block.splitlines() if line and not line.startswith(":"))
-            if fields:
+            if "data" in fields:
                 return fields
 
 
@@ -208,6 +208,75 @@ async def test_a_silent_stream_says_that_it_is_alive(open_link):
     async with open_link(heartbeat_s=0.05) as link, link.stream("GET", LIST) as answer:
         async with asyncio.timeout(5):
             assert (await answer.content.readuntil(b"\n\n")).startswith(b": ")
+
+
+async def test_a_sign_of_life_tells_how_far_was_looked(open_link):
+    """So that whoever waits for something rare need not have everything looked through again when he comes back."""
+    async with open_link(heartbeat_s=0.05) as link, link.stream("GET", LIST + "?module=nobody") as answer:
+        await following(link)
+        await link.log.tell(PLAIN, {})
+        async with asyncio.timeout(5):
+            while b"id: 1\n" not in await answer.content.readuntil(b"\n\n"):
+                pass
+
+
+def gap_of(event: dict) -> tuple[int, int, str]:
+    assert event["event"] == "gap"
+    told = json.loads(event["data"])
+    return told["from"], told["to"], told["reason"]
+
+
+async def test_a_reader_is_told_what_was_trimmed_before_he_came_back(link, log):
+    log.trimmed = 7
+    async with link.stream("GET", LIST, headers={"Last-Event-ID": "3"}) as answer:
+        reader = Reader(answer)
+        gap = await reader.next()
+        assert (gap_of(gap), gap["id"]) == ((4, 7, "trimmed"), "7")
+        assert (await reader.next())["id"] == "8"
+    async with link.stream("GET", LIST, headers={"Last-Event-ID": gap["id"]}) as answer:
+        assert (await Reader(answer).next())["id"] == "8"  # a gap is told once
+
+
+async def test_a_reader_is_told_at_once_when_nothing_at_all_is_left(link, log):
+    log.trimmed = 12
+    async with link.stream("GET", LIST, headers={"Last-Event-ID": "3"}) as answer:
+        assert gap_of(await Reader(answer).next()) == (4, 12, "trimmed")
+
+
+async def test_a_reader_who_is_too_slow_for_the_trimming_is_told(link, log):
+    async with link.stream("GET", LIST) as answer:
+        await following(link)
+        log.stored += [log.stored[-1]._replace(sequence=number) for number in (13, 14, 15)]
+        log.trimmed = 14
+        await link.log.tell(PLAIN, {})
+        reader = Reader(answer)
+        assert gap_of(await reader.next()) == (13, 14, "trimmed")
+        assert [(await reader.next())["id"] for _ in range(2)] == ["15", "16"]
+
+
+async def test_a_gap_is_told_also_to_who_wants_only_some_events(link, log):
+    """What was trimmed may have been among them; nobody can say."""
+    log.trimmed = 7
+    async with link.stream("GET", LIST + "?after=3&severity=warning") as answer:
+        reader = Reader(answer)
+        assert gap_of(await reader.next()) == (4, 7, "trimmed")
+        assert [(await reader.next())["id"] for _ in range(2)] == ["8", "11"]
+
+
+async def test_a_reader_of_another_log_is_told_so_and_gets_all_of_this_one(link, log):
+    """Without that he would wait in silence until the new log has passed the old one's numbers."""
+    async with link.stream("GET", LIST, headers={"Last-Event-ID": "500"}) as answer:
+        reader = Reader(answer)
+        assert gap_of(await reader.next()) == (13, 500, "renewed")
+        assert [(await reader.next())["id"] for _ in range(2)] == ["1", "2"]
+
+
+async def test_who_asks_for_what_comes_is_told_of_no_gap(link, log):
+    log.trimmed = 12
+    async with link.stream("GET", LIST) as answer:
+        await following(link)
+        await link.log.tell(PLAIN, {"n": 13})
+        assert (await Reader(answer).next())["id"] == "13"
 
 
 async def test_a_stream_ends_after_its_time_and_says_so(open_link):

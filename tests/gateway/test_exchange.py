@@ -42,6 +42,7 @@ def test_a_trace_is_gone_on_with_in_a_new_span():
     assert call.traceparent.startswith(TRACE[:36])
     assert call.traceparent.endswith("-01")
     assert call.traceparent != TRACE
+    assert call.parent == TRACE.split("-")[2]
     assert call.tracestate == "a=1"
 
 
@@ -55,4 +56,5 @@ def test_a_state_that_could_not_travel_is_left_out(state):
 def test_a_trace_that_is_none_begins_anew_without_its_state(trace):
     call = call_of({"traceparent": trace, "tracestate": "a=1"})
     assert call.traceparent[:36] != trace[:36]
+    assert call.parent == ""
     assert call.tracestate == ""

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from bus.space import Reserve
 from gateway.http import limits
 from gateway.http.limits import Places, Rates, Streams
 from gateway.http.observed import Observed
@@ -64,7 +65,7 @@ def test_streams_are_counted_for_each_caller_and_in_all():
     assert not streams.open
 
 
-async def test_one_who_does_not_wait_any_longer_takes_the_look_from_nobody():
+async def test_one_who_does_not_wait_any_longer_takes_the_look_from_nobody(tmp_path):
     """The look is shared: a client that leaves must not cancel it for the others."""
     seen = asyncio.Event()
 
@@ -78,7 +79,7 @@ async def test_one_who_does_not_wait_any_longer_takes_the_look_from_nobody():
         async def ping(self):
             raise Failure("unavailable", "no cache here")
 
-    observed = Observed(bus, Away())
+    observed = Observed(bus, Away(), Reserve(tmp_path))
     impatient, patient = asyncio.create_task(observed.look()), asyncio.create_task(observed.look())
     while not bus.asked:
         await asyncio.sleep(0)

@@ -17,8 +17,9 @@ from actors.madre.main import Madre
 from bus import Actor, Settings
 from bus.cards import card_of
 from bus.client import Bus
-from bus.instance import CLEAN_EXITS, Instance, Start
+from bus.instance import CLEAN_EXITS, Instance
 from bus.nats_server import NatsServer
+from bus.start import Start
 from bus.wire import Msg, Wire
 from schemas.card import Card
 from schemas.errors import Failure
@@ -102,7 +103,8 @@ class Host:
             await asyncio.wait([run.task])
             dead = run.task.cancelled() or run.task.exception() is not None
             if dead:
-                await bus.wire._close(bus.wire.CLOSED, do_cbs=False)  # as the kernel does: nothing more is sent
+                bus.wire.is_closed, bus.wire.is_connected = True, False
+                bus.wire._line.transport.abort()  # as the kernel does: nothing more is sent
         run.code = -9 if dead else run.task.result()
         if not self.silent:
             self._tell(run)

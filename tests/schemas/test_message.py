@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.errors import CODES, Failure
-from schemas.message import RESERVED, Event, Message, Nothing, Request, Secret, Streamed, secret_fields
+from schemas.message import RECORDED, RESERVED, Event, Message, Nothing, Request, Secret, Streamed, secret_fields
 
 
 class Loaf(Message):
@@ -123,9 +123,21 @@ def test_secret_fields_are_known_and_do_not_show():
 
         user: str
         password: Secret
+        pin: Secret | None = None
+        words: list[Secret] = []
+        by_name: dict[str, Secret] = {}
 
-    assert secret_fields(Login) == {"password"}
-    assert "hunter2" not in repr(Login(user="ana", password="hunter2"))
+    assert secret_fields(Login) == {"password", "pin", "words", "by_name"}
+    made = Login(user="ana", password="hunter2", pin="hunter3", words=["hunter4"], by_name={"a": "hunter5"})
+    assert repr(made) == "Login(user='ana', password='***', pin='***', words='***', by_name='***')"
+    assert made.model_dump(mode="json", context=RECORDED) == {
+        "user": "ana",
+        "password": "***",
+        "pin": "***",
+        "words": ["***"],
+        "by_name": {"a": "***"},
+    }
+    assert made.model_dump()["pin"] == "hunter3", "it travels as it is"
 
 
 def test_an_error_code_outside_the_vocabulary_is_a_mistake_of_the_author():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from actors.switch.providers import Configuration, load, stamp
+from bus import redaction
 from bus.settings import Settings
 
 OLLAMA = '[ollama]\nurl = "http://127.0.0.1:11434/v1"\nmodel = "llama3.2"\n'
@@ -63,6 +64,13 @@ def test_a_table_says_everything_about_a_provider(tmp_path: Path) -> None:
 def test_a_key_is_not_shown_when_the_provider_is_printed(tmp_path: Path) -> None:
     found = configured(tmp_path, VX11_LLM_URL="http://127.0.0.1:1/v1", VX11_LLM_MODEL="m", VX11_LLM_KEY="sk-canary")
     assert "sk-canary" not in repr(found)
+
+
+def test_a_key_is_hidden_in_what_a_provider_says_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal mostly repeats the key; from there it would be in the log, the records and the events."""
+    monkeypatch.setattr(redaction, "_known", {})
+    configured(tmp_path, VX11_LLM_URL="https://llm.example.org/v1", VX11_LLM_MODEL="big", VX11_LLM_KEY="no-form-at-all-1")
+    assert redaction.redacted("wrong: no-form-at-all-1") == "wrong: ***"
 
 
 def test_a_key_file_of_the_owner_alone_is_read(tmp_path: Path) -> None:

@@ -37,12 +37,13 @@ class Load:
     port: int
     token: str
     connections: int
+    actor: str = "echo"
     times: list[float] = field(default_factory=list)
     lags: list[float] = field(default_factory=list)
     failed: int = 0
 
     def __post_init__(self) -> None:
-        head = f"POST /call/echo/echo HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nX-VX11-Token: {self.token}\r\n"
+        head = f"POST /call/{self.actor}/echo HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nX-VX11-Token: {self.token}\r\n"
         head += f"traceparent: {TRACE}\r\nContent-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"
         self._request = head.encode() + BODY
         self._poll = select.epoll()
@@ -124,7 +125,7 @@ def _status(got: bytes) -> int:
 
 
 def main(told: dict[str, float | int | str]) -> None:
-    load = Load(int(told["port"]), str(told["token"]), int(told["connections"]))
+    load = Load(int(told["port"]), str(told["token"]), int(told["connections"]), str(told.get("actor", "echo")))
     due = "rate" in told
     seconds = load.open(float(told["rate"]), int(told["number"])) if due else load.closed(float(told["seconds"]))
     times, lags = ([round(1000 * one, 3) for one in some] for some in (load.times, load.lags))

@@ -8,6 +8,8 @@ from schemas.message import Event, Message, Request, Streamed
 
 
 class Echoed(Message):
+    volatile: ClassVar = ("pid",)
+
     n: int
     pid: int
 

@@ -1,0 +1,1 @@
+"""The keeper: reads the log in order and vouches for it."""

@@ -1,0 +1,1 @@
+"""The actor that is fed what cannot be ground."""
