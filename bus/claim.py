@@ -9,7 +9,7 @@ from typing import Any
 
 from bus.client import Bus
 from bus.moment import rfc3339_now
-from bus.process import started_at
+from bus.process import born
 from bus.records import Records
 from bus.start import Start
 from schemas.errors import Failure
@@ -59,7 +59,7 @@ def _owned(start: Start) -> dict[str, Any]:
         "instance": start.id,
         "host": start.host,
         "pid": os.getpid(),
-        "born": started_at(os.getpid()),
+        "born": born(os.getpid()),
         "since": rfc3339_now(),
         "card_version": start.card_version,
     }

@@ -146,7 +146,7 @@ class Bus(Plain):
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """The untyped request. Raises Failure; `timeout` in seconds, shortened to the deadline of the call one is in."""
-        loop = asyncio.get_running_loop()
+        loop = self.wire.loop
         done: asyncio.Future[Answer] = loop.create_future()
 
         def heard(msg: Msg | Failure) -> None:

@@ -24,7 +24,7 @@ from bus.client import Bus
 from bus.cloudevents import opened
 from bus.discovery import Discovery
 from bus.moment import rfc3339_now
-from bus.process import started_at
+from bus.process import born
 from bus.resources import Resources
 from bus.responder import Responder
 from bus.settings import Settings
@@ -55,7 +55,7 @@ class Instance:
         self._epoch = start.epoch
         self._stay = 0
         self._revision = 0
-        self._born = started_at(os.getpid())
+        self._born = born(os.getpid())
         self._orders = asyncio.Event()
         self._want = "serve"
         self._left = 0.0

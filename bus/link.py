@@ -57,6 +57,7 @@ class Link(ABC):
         self.max_payload = MIB
         self.reconnects = 0
         self.last_error: object = ""
+        self.loop: asyncio.AbstractEventLoop
         self._url, self._name, self._seed = "", "", ""
         self._pause_s = 0.0
         self._buffered = True
@@ -80,6 +81,7 @@ class Link(ABC):
         Failure("forbidden") when the server does not let us in.
         """
         self._url, self._name, self._seed = url, name, seed
+        self.loop = asyncio.get_running_loop()  # asked once: each asking is a call into the kernel
         self._pause_s, self._buffered = reconnect_s, buffered
         async with asyncio.timeout(CONNECT_S):
             if not eager or not await self._burst_in():
@@ -123,7 +125,7 @@ class Link(ABC):
         self._pending_size += len(command)
         if not self._flushing and self.is_connected:
             self._flushing = True
-            asyncio.get_running_loop().call_soon(self.flush)
+            self.loop.call_soon(self.flush)
 
     def flush(self) -> None:
         """Hand what waits to the system now, not at the end of this turn of the loop."""

@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import psutil
@@ -21,6 +22,12 @@ def die_with_parent(parent: int) -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if os.getppid() != parent:
         os._exit(1)
+
+
+@lru_cache(maxsize=1)
+def born(pid: int) -> float:
+    """`started_at` of a process that is there for as long as this one: of itself."""
+    return started_at(pid)
 
 
 def started_at(pid: int) -> float:

@@ -16,9 +16,9 @@ from schemas.errors import Failure
 
 FLUSH_S = 0.2
 """What the first record waits for others."""
-SLICE = 25
-SLICE_S = 0.01
-"""So many are sent at a time, and the next after a pause: together they would hold up an answer for milliseconds."""
+SLICE = 10
+SLICE_S = 0.004
+"""So many are sent at a time, and the next after a pause: together they would hold up an answer."""
 SLICE_BYTES = 64 * 1024
 """A slice ends early past so many bytes of bodies: each byte is read and written once more."""
 WAITING_BYTES_MOST = 4 * 1024 * 1024

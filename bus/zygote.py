@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bus import chaos
+from bus.actor import Actor
 from bus.examine import examine, faulty
 from bus.instance import BROKEN, live
 from bus.loading import TREE, load_actor
@@ -205,7 +206,7 @@ class Zygote:
         await rehearse(self.settings)
         gc.freeze()
         os.close(ready)
-        line = await _line_of(read)
+        line = _line_of(read)
         os.close(read)
         if not line:
             return 0  # dismissed
@@ -232,8 +233,11 @@ class Zygote:
         return asyncio.run(self._live(start))
 
     async def _live(self, start: dict[str, Any]) -> int:
+        return await live(lambda: self._become(start), Start(**start), self.url, self.settings)
+
+    def _become(self, start: dict[str, Any]) -> Actor:
         write_output_to(self._log_of(start))
-        return await live(lambda: load_actor(start["actor"], self.roots, self.settings), Start(**start), self.url, self.settings)
+        return load_actor(start["actor"], self.roots, self.settings)
 
     def _log_of(self, start: dict[str, Any]) -> Path:
         return self.settings.home / "logs" / f"{start['actor']}.log"
@@ -346,24 +350,15 @@ def _execute(start: dict[str, Any], url: str, settings: Settings) -> None:
     os.execve(sys.executable, argv, {**settings.variables, **told})  # noqa: S606 - our own module, no shell
 
 
-async def _line_of(fd: int) -> bytes:
-    """Up to its end; empty when the other side closes before."""
-    loop = asyncio.get_running_loop()
-    line = bytearray()
-    done = loop.create_future()
-
-    def readable() -> None:
+def _line_of(fd: int) -> bytes:
+    """Up to its end; empty when the other side closes before. Nothing else happens in this process meanwhile."""
+    line = b""
+    while not line.endswith(b"\n"):
         data = os.read(fd, LINE_BYTES)
-        line.extend(data)
-        if (not data or data.endswith(b"\n")) and not done.done():
-            done.set_result(None)
-
-    loop.add_reader(fd, readable)
-    try:
-        await done
-    finally:
-        loop.remove_reader(fd)
-    return bytes(line) if line.endswith(b"\n") else b""
+        if not data:
+            return b""
+        line += data
+    return line
 
 
 def fork_zygote(url: str, settings: Settings, roots: list[Path]) -> tuple[int, socket.socket]:

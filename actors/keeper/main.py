@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import secrets
 import signal
 
@@ -25,11 +26,14 @@ log = logging.getLogger("vx11.keeper")
 CUT_OFF = 1
 MISCONFIGURED = 78
 BEAT_S = 2.0
+NICE = 5
+"""Where the processor is short, whoever is being asked goes first."""
 
 
 def run(settings: Settings, url: str) -> int:
     """The process; returns its exit code."""
     chaos.arm(settings)
+    os.nice(NICE)
     try:
         Rules.of(settings)
     except ValueError as error:

@@ -49,6 +49,7 @@ class Exchange:
     call: DoorCall
     named: Mapping[str, str]
     """The parameters in the path."""
+    loop: asyncio.AbstractEventLoop
     caller: Caller = ANYONE
     body: bytes = b""
     wake_ms: int = 0

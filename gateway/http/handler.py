@@ -42,12 +42,13 @@ def control(parts: Parts) -> Handle:
 
 def _door(parts: Parts, routes: tuple[Route, ...], admit: Admit) -> Handle:
     router = Router(routes)
+    loop = asyncio.get_running_loop()  # asked once: each asking is a call into the kernel
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         route, named = router.find(request.method, request.rel_url.raw_path)
         if "Expect" in request.headers:
             await _continue(request)
-        response = await _handled(Exchange(parts, request, route, call_of(request.headers), named), admit)
+        response = await _handled(Exchange(parts, request, route, call_of(request.headers), named, loop), admit)
         return cast("web.StreamResponse", response)  # what a connection asks of one, `Whole` is, too
 
     return handle
@@ -116,7 +117,7 @@ async def _answered(x: Exchange, admit: Admit) -> Response:
         x.caller = await admit(x)
         key = x.caller.id or address_of(x.request, x.parts.settings.proxies)
         x.parts.rates.take(key, x.parts.meter.clock())
-        if (task := asyncio.current_task()) is not None:
+        if (task := asyncio.current_task(x.loop)) is not None:
             x.parts.places.enter(task)
             x.task = task
         if x.route.stores:

@@ -222,16 +222,20 @@ async def spare_of(house: Hosted, madre: Madre, *, but: int = 0) -> int:
 
     def parked() -> bool:
         found[:] = [child.pid for child in house.zygote().children() if child.pid != but]
-        return len(found) == 1 and is_settled(found[0])
+        return len(found) == 1 and is_settled(house, found[0])
 
     await until(parked)
     return found[0]
 
 
-def is_settled(pid: int) -> bool:
-    """It has imported what it will, and waits."""
+def is_settled(house: Hosted, pid: int) -> bool:
+    """It has imported what it will and waits: the host has the pipe over which it will be named."""
+    return bool(pipes_of(pid) & pipes_of(house.process.pid))
+
+
+def pipes_of(pid: int) -> set[str]:
     try:
-        process = psutil.Process(pid)
-        return time.time() - process.create_time() > 0.5 and process.status() == psutil.STATUS_SLEEPING
-    except psutil.Error:
-        return False
+        ends = [str(end.readlink()) for end in Path(f"/proc/{pid}/fd").iterdir()]
+    except OSError:  # it has just ended, or has just closed one
+        return set()
+    return {end for end in ends if end.startswith("pipe:")}
