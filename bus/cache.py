@@ -12,7 +12,7 @@ from bus.circuit import Circuit
 from bus.lean import absent
 from schemas.errors import Failure
 
-with absent("opentelemetry"):  # for metrics of its own: 3 MB
+with absent("opentelemetry", "cryptography"):  # for metrics of its own, 3 MB, and for certificates of clients
     from redis.asyncio import BlockingConnectionPool, Redis
     from redis.asyncio.client import Pipeline
     from redis.asyncio.retry import Retry

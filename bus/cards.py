@@ -15,7 +15,7 @@ from schemas.message import Message, Request, Streamed, secret_fields
 
 def card_of(actor: Actor, *, card_version: str = "", built_in: bool = True) -> Card:
     """What the actor says of itself. JSON schemas are those of pydantic."""
-    verbs = [_verb(handler.message) for _, handler in sorted(actor.requests.items())]
+    verbs = [verb_of(handler.message) for _, handler in sorted(actor.requests.items())]
     heard = [
         Heard(
             subject=handler.message.subject,
@@ -36,7 +36,7 @@ def card_of(actor: Actor, *, card_version: str = "", built_in: bool = True) -> C
     )
 
 
-def _verb(kind: type[Request[Message]]) -> Verb:
+def verb_of(kind: type[Request[Message]]) -> Verb:
     return Verb(
         name=kind.verb_name(),
         subject=kind.subject,

@@ -53,12 +53,14 @@ class Waiting:
 
 
 class Commits:
-    """Over one connection. `last`: the highest sequence that the stream has acknowledged here; `batches`: sent so far."""
+    """Over one connection. `last`: the sequence that the stream has acknowledged last; `batches`: sent so far."""
 
     def __init__(self, bus: Plain) -> None:
         self.last = 0
         self._bus = bus
         self.batches = 0
+        self._under_way: dict[asyncio.Future[dict[str, Any]], Sequence[Waiting]] = {}
+        bus.wire.on_denied.append(self._denied)
 
     async def together(self, batch: Sequence[Waiting]) -> None:
         """All of them or none. Raises Refused; Failure: it is unknown which."""
@@ -92,7 +94,6 @@ class Commits:
         Raises Failure: it is unknown, or may be tried again; Refused: something else has come to the subject.
         """
         headers = event.headers if fence is None else {**event.headers, FENCE: str(fence)}
-        denied = self._bus.wire.denied
         try:
             sequence = int((await self._asked((event,), headers))["seq"])
         except Refused as refused:
@@ -102,12 +103,6 @@ class Commits:
                 raise refused.failure from None
             event.doubtful = False
             fail(event, refused.failure)
-            return fence or 0
-        except Failure as failure:
-            if failure.code != "timeout" or self._bus.wire.denied == denied:
-                raise
-            why = f"no answer about {event.subject}, and the server says that this user may not publish something: see the log"
-            fail(event, Failure("forbidden", why))
             return fence or 0
         settle(event, sequence)
         return sequence
@@ -120,6 +115,7 @@ class Commits:
         try:
             async with asyncio.timeout(TRY_S):
                 with self._bus.unless_lost(told):
+                    self._under_way[told] = events
                     self._bus.wire.send(last.subject, last.body, reply=reply, headers=headers)
                     document = await told
         except (TimeoutError, Failure) as trouble:
@@ -131,10 +127,23 @@ class Commits:
             raise failure from None
         finally:
             self._bus.wire.forget_answer(token)
+            self._under_way.pop(told, None)
         if error := document.get("error"):
             raise Refused(jetstream_failure(error))
-        self.last = max(self.last, int(document["seq"]))
+        self.last = int(document["seq"])
         return document
+
+    def _denied(self, told: str) -> None:
+        """The server refuses a subject, and with it all of a batch: there will be no other answer."""
+        for done, events in self._under_way.items():
+            if not done.done() and any(_of_publishing(event.subject) in told for event in events):
+                done.set_exception(Failure("forbidden", f"the NATS server says: {told}"))
+
+
+def _of_publishing(subject: str) -> str:
+    """Part of what the server says when it refuses a message."""
+    quoted = subject.replace("\\", "\\\\").replace('"', '\\"')
+    return f'Publish to "{quoted}"'
 
 
 def _hear(msg: Msg, told: asyncio.Future[dict[str, Any]]) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from bus import call
 from bus.redaction import hidden_by, redacted_document, redacted_event
 
+PREFIX = "vx11-dlq-"
 REASON = "vx11-dlq-reason"
 """`invalid`: no handler can ever take it; `failed`: the last try failed; `crashed`: no last try ended at all."""
 DETAIL = "vx11-dlq-detail"
@@ -92,15 +93,18 @@ def dead_subject(subject: str) -> str:
 
 
 def kept(headers: Mapping[str, str] | None) -> dict[str, str]:
-    """Of a message's headers what its letter has, too. One that comes back keeps its first message id."""
-    told = headers or {}
+    """Of a message's headers what its letter has, too. One that comes back keeps its first message id.
+
+    What whoever sent it says of letters is not among them: that is for who writes the letter.
+    """
+    told = {k: v for k, v in (headers or {}).items() if not k.lower().startswith(PREFIX)}
     renamed = {ORIGINAL + k: v for k, v in told.items() if k.lower().startswith("nats-")}
     return renamed | {k: v for k, v in told.items() if not k.lower().startswith("nats-")}
 
 
 def restored(letter: Mapping[str, str]) -> dict[str, str]:
     """Of a letter's headers those that its message had, without its message id: the stream would take it for a copy."""
-    return {k: v for k, v in letter.items() if not k.lower().startswith(("nats-", "vx11-dlq-", RETRY_OF))}
+    return {k: v for k, v in letter.items() if not k.lower().startswith(("nats-", PREFIX, RETRY_OF))}
 
 
 class Letter(NamedTuple):

@@ -76,6 +76,7 @@ class DurableConsumers:
     ) -> None:
         self._wire, self._durables, self._workers = wire, durables, workers
         self._ladder, self._ack_wait_s = ladder, ack_wait_s
+        self._bus = Bus(wire, name="")
         self._consumers: Consumers = {}
         self._broker: _Broker | None = None
         self.settled = 0
@@ -85,7 +86,7 @@ class DurableConsumers:
 
     async def start(self) -> None:
         """Begin to consume. Without a server, stream or consumer it goes on looking for them; it does not fail."""
-        bus = Bus(self._wire, name="")
+        bus = self._bus
         self._consumers = {}
         for durable in self._durables:
             key = durable.stream, durable.name

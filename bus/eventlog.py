@@ -84,8 +84,13 @@ class EventLog:
             span *= LONGER
 
     async def follow(self, after: int, *, subject: str = ">") -> AsyncGenerator[Stored, None]:
-        """What is stored above `after`, and then what comes, without an end."""
+        """What is stored above `after`, and then what comes, without an end.
+
+        Raises Failure("unavailable") also when the log has begun anew behind it: what comes now has numbers below `after`.
+        """
+        wire, now = self._bus.wire, asyncio.get_running_loop().time
         news = asyncio.Event()
+        found_at, doubtful, links = now(), False, wire.reconnects
         heard = await self._bus.listen(self._subjects if subject == ">" else subject, lambda _: news.set())
         try:
             pauses: tuple[float, ...] = AT_ONCE
@@ -94,17 +99,30 @@ class EventLog:
                     await asyncio.sleep(pause)
                     news.clear()
                     while page := await self._page(after, PAGE, subject):
+                        found_at, doubtful = now(), False
                         for stored in page:
                             after = stored.sequence
                             yield stored
                     if news.is_set():
                         break
-                pauses = SETTLING_S if await _within(news, LOOK_AGAIN_S) else AT_ONCE
+                if doubtful and now() - found_at > LOOK_AGAIN_S:
+                    await self._reaches(after)
+                    doubtful = False
+                told = await _within(news, LOOK_AGAIN_S)
+                doubtful = doubtful or told or wire.reconnects != links
+                links = wire.reconnects
+                pauses = SETTLING_S if told else AT_ONCE
         finally:
             try:
                 await self._bus.wire.leave(heard)
             except Failure as failure:
                 log.debug("a follower left without an echo: %s", failure)
+
+    async def _reaches(self, sequence: int) -> None:
+        """Something was heard of and is not found: is it the same log? Raises Failure("unavailable") when it is shorter."""
+        _, last = await self.bounds()
+        if last < sequence:
+            raise Failure("unavailable", f"the event log has begun anew: it ends with {last}, and {sequence} has been read")
 
     async def page(self, after: int, batch: int, *, subject: str = ">") -> list[Msg]:
         """Some messages above `after` on `subject`, as the server sends them (see `stored`); none only when there is none."""

@@ -12,10 +12,9 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from bus.cards import card_of, loaded_files, version_of
 from bus.loading import load_actor
+from bus.process import resident
 from bus.settings import Settings
 
 Document = dict[str, Any]
@@ -27,9 +26,9 @@ def examine(name: str, roots: list[Path], settings: Settings) -> Document:
     """Import the actor. Raises nothing: what is wrong is in the card's `error`."""
     begun, image = time.time_ns(), _image(name)
     try:
-        before, clock = psutil.Process().memory_info().rss, time.perf_counter()
+        before, clock = resident(), time.perf_counter()
         actor = load_actor(name, roots, settings)
-        took, grew = time.perf_counter() - clock, psutil.Process().memory_info().rss - before
+        took, grew = time.perf_counter() - clock, resident() - before
         files = loaded_files(roots, image)
         card = card_of(actor, card_version=version_of(files), built_in=(roots[0] / "actors" / name).is_dir())
         cost = {"grew": grew, "took": took, "dormant": actor.dormant}

@@ -256,14 +256,14 @@ class Host:
         if told["op"] == "card":
             self._heard_card(told)
             return
-        if told["op"] == "spare":
-            pipe = self._pipes.pop(0)
+        if told["op"] == "spare" and self._pipes:  # without one we had no descriptor for it, and it ends
+            spare = told["pid"], self._pipes.pop(0)
             if told["generation"] == self._generation:
-                self._spare = told["pid"], pipe
-            else:
-                os.close(pipe)
+                spare, self._spare = self._spare, spare  # one that we still had has died
+            if spare[0]:
+                os.close(spare[1])
             return
-        run = self._runs.get(told["run"])
+        run = self._runs.get(told.get("run", ""))
         if run is None:
             return
         run.pid = told["pid"]

@@ -15,11 +15,11 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, cast
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote
 
 import nkeys
 
-from bus.protocol import Msg, Reader
+from bus.protocol import Msg, Reader, Subscription, address_of
 from schemas.errors import Failure
 
 log = logging.getLogger("vx11.link")
@@ -35,17 +35,6 @@ CLOSE_S = 1.0
 """For what the system still has to send when a connection is closed."""
 MIB = 1024 * 1024
 LINE_BYTES = 64 * 1024
-
-
-class Subscription:
-    """Whatever comes on `subject` is handed to `heard`, at once."""
-
-    def __init__(self, sid: int, subject: str, queue: str, heard: Callable[[Msg], None]) -> None:
-        self.sid, self.subject, self.queue, self.heard = sid, subject, queue, heard
-
-    @property
-    def command(self) -> bytes:
-        return f"SUB {self.subject} {self.queue + ' ' if self.queue else ''}{self.sid}\r\n".encode()
 
 
 class Link(ABC):
@@ -141,7 +130,7 @@ class Link(ABC):
         """It is there again after every reconnect, until `forget`."""
         subscription = Subscription(next(self._sids), subject, queue, heard)
         self._subs[subscription.sid] = subscription
-        if self.is_connected:  # else it is sent with the others
+        if self._line is not None:  # else it is sent with the others
             self.write(subscription.command)
         return subscription
 
@@ -176,12 +165,15 @@ class Link(ABC):
             return
         if not self._buffered:
             self._pending.clear()
-            self._pending_size = 0
+        self._pending = [said for said in self._pending if not said.startswith((b"SUB ", b"UNSUB "))]  # all are sent anew
+        self._pending_size = sum(map(len, self._pending))
         self._disconnected()
         self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
 
     def complained(self, told: str) -> None:
         """The server's `-ERR`; most of them it lets follow by hanging up."""
+        if not self.is_connected:
+            return  # who dials is told, and says so once
         self.last_error = told
         if "permissions violation" in told.lower():
             self._denied(told)
@@ -192,7 +184,7 @@ class Link(ABC):
         self._pings_out = 0
 
     async def _connect(self) -> None:
-        line, where = _Line(self), _where(self._url)
+        line, where = _Line(self), address_of(self._url)
         await asyncio.get_running_loop().create_connection(lambda: line, str(where.hostname), where.port or PORT)
         try:
             info = await line.info
@@ -207,12 +199,10 @@ class Link(ABC):
 
     async def _burst_in(self) -> bool:
         """Connect and be heard within one turn of the loop. False: the server wants TLS, which takes its time."""
-        line, where = _Line(self), _where(self._url)
+        line, where = _Line(self), address_of(self._url)
         sock = socket.create_connection((where.hostname, where.port or PORT), CONNECT_S)
         try:
-            while not line.info.done():
-                line.data_received(sock.recv(LINE_BYTES) or b"\r\n")
-            info = line.info.result()
+            info = line.greeted(sock)
             if where.scheme == "tls" or info.get("tls_required"):
                 sock.close()
                 return False
@@ -230,7 +220,7 @@ class Link(ABC):
     def _introduction(self, info: dict[str, Any]) -> bytes:
         """Who we are; the PONG says that we are let in."""
         self.max_payload = int(info.get("max_payload", MIB))
-        where = _where(self._url)
+        where = address_of(self._url)
         told: dict[str, Any] = {
             "verbose": False,
             "pedantic": False,
@@ -266,6 +256,7 @@ class Link(ABC):
     def _begin(self) -> None:
         self._pings_out, self._flushing, self.is_connected = 0, False, True
         self._pinging = asyncio.get_running_loop().call_later(PING_S, self._ping)
+        self.flush()
 
     async def _reconnect(self) -> None:
         while True:
@@ -318,6 +309,8 @@ class _Line(asyncio.Protocol):
     """One attempt at a connection, from its socket's birth to its end."""
 
     transport: asyncio.Transport
+    say: Callable[[bytes], object]
+    """To the server, at once."""
 
     def __init__(self, link: Link) -> None:
         loop = asyncio.get_running_loop()
@@ -339,17 +332,33 @@ class _Line(asyncio.Protocol):
         )
         if made is None:
             raise ConnectionError("the server hung up before TLS")
-        self.transport = made
+        self.connection_made(made)
+
+    def greeted(self, sock: socket.socket) -> dict[str, Any]:
+        """The server's INFO, before there is a transport. Raises OSError and Failure("unavailable")."""
+        self.say = sock.sendall
+        while not self.info.done():
+            if not (data := sock.recv(LINE_BYTES)):
+                raise ConnectionError("the server hung up")
+            self._feed(data)
+        return self.info.result()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        self.say = self.transport.write
 
     def data_received(self, data: bytes) -> None:
         try:
-            self._reader.feed(data)
-        except (ValueError, IndexError) as error:
-            self._fail(Failure("unavailable", f"what answers there is no NATS server: {error}"))
+            self._feed(data)
+        except Failure as failure:
+            self._fail(failure)
             self.transport.abort()
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._reader.feed(data)
+        except (ValueError, IndexError, TypeError) as error:
+            raise Failure("unavailable", f"what answers there is no NATS server: {error}") from None
 
     def pause_writing(self) -> None:
         if self._link._line is self:  # noqa: SLF001 - as above
@@ -366,14 +375,14 @@ class _Line(asyncio.Protocol):
 
     def _said(self, line: bytes) -> None:
         if line == b"PING":
-            self.transport.write(b"PONG\r\n")
+            self.say(b"PONG\r\n")
         elif line == b"PONG":
             self._link.pong()
             if not self.welcome.done():
                 self.welcome.set_result(None)
         elif line.startswith(b"INFO "):
             if not self.info.done():
-                self.info.set_result(json.loads(line[5:]))
+                self.info.set_result(dict(json.loads(line[5:])))
         elif line.startswith(b"-ERR"):
             told = line[4:].decode(errors="replace").strip(" '")
             self._link.complained(told)
@@ -386,10 +395,3 @@ class _Line(asyncio.Protocol):
         for future in (self.info, self.welcome):
             if not future.done():
                 future.set_exception(error)
-
-
-def _where(url: str) -> SplitResult:
-    where = urlsplit(url if "://" in url else f"nats://{url}")
-    if where.scheme not in ("nats", "tls") or not where.hostname:
-        raise Failure("invalid", f"{url!r} is no address of a NATS server: nats://host:port or tls://host:port")
-    return where

@@ -81,7 +81,7 @@ class Mending:
         self._low = False
         self.reason = ""
         """Why it must be started anew; empty while it need not."""
-        self._due = self._mended_at = 0.0
+        self._due = self._bad_at = 0.0
         self._pause = PAUSE_FIRST_S
 
     def look(self, now: float | None = None) -> list[Event]:
@@ -113,15 +113,17 @@ class Mending:
 
     def _mend(self, room: Room, now: float) -> list[Event]:
         enough = max(ENOUGH_BYTES, int(room.reserve * ENOUGH_SHARE))
+        if self.reason:
+            if now - self._bad_at > CALM_S:
+                self._pause = PAUSE_FIRST_S
+            self._bad_at = now  # to wait for room, or for the end of the pause, is no calm
         if not self.reason or self._restart is None or room.free < enough or now < self._due:
             return []
-        if now - self._mended_at > CALM_S:
-            self._pause = PAUSE_FIRST_S
         reason, self.reason = f"{self.reason}, and {room.free / MIB:.0f} MB are free", ""
         log.warning("nats-server is started anew: %s", reason)
         self._restart()
         self._failed.forget()
-        self._mended_at, self._due = now, now + self._pause
+        self._due = now + self._pause
         self._pause = min(2 * self._pause, PAUSE_MOST_S)
         return [ServerMended(reason=reason, free_bytes=room.free, at=rfc3339_now())]
 

@@ -20,6 +20,7 @@ class Plain:
         self.wire = wire
         self._hoping: set[asyncio.Future[Any]] = set()
         wire.on_disconnect.append(self._give_up)
+        wire.on_close.append(self._give_up)
 
     async def api(
         self, subject: str, body: bytes = b"", *, timeout: float = 5.0, headers: Mapping[str, str] | None = None
@@ -46,6 +47,8 @@ class Plain:
                 with self.unless_lost(done):
                     return await done
         except TimeoutError:
+            if done.done() and not done.cancelled():  # it came while something else held the loop
+                return done.result()
             raise Failure("timeout", f"no answer on {subject} in {timeout:g} s") from None
         finally:
             self.wire.forget_answer(token)

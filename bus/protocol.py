@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import NamedTuple
+from urllib.parse import SplitResult, urlsplit
 
 from schemas.errors import Failure
 
@@ -66,6 +67,28 @@ class Msg:
             raise ValueError(f"{self.reply!r} is no consumer's")
         stored = datetime.fromtimestamp(int(tokens[7]) / 1e9, UTC)
         return Delivery(tokens[2], tokens[3], int(tokens[4]), int(tokens[5]), stored)
+
+
+def address_of(url: str) -> SplitResult:
+    """Raises Failure("invalid") for what is no address of a server."""
+    try:
+        where = urlsplit(url if "://" in url else f"nats://{url}")
+        if where.scheme not in ("nats", "tls") or not where.hostname or where.port == 0:
+            raise ValueError
+    except ValueError:  # also what `port` raises
+        raise Failure("invalid", f"{url!r} is no address of a NATS server: nats://host:port or tls://host:port") from None
+    return where
+
+
+class Subscription:
+    """Whatever comes on `subject` is handed to `heard`, at once."""
+
+    def __init__(self, sid: int, subject: str, queue: str, heard: Callable[[Msg], None]) -> None:
+        self.sid, self.subject, self.queue, self.heard = sid, subject, queue, heard
+
+    @property
+    def command(self) -> bytes:
+        return f"SUB {self.subject} {self.queue + ' ' if self.queue else ''}{self.sid}\r\n".encode()
 
 
 class Reader:

@@ -118,7 +118,7 @@ class Publisher:
             try:
                 return int((await self._bus.api(subject, body, timeout=commit.TRY_S, headers=headers))["seq"])
             except Failure as failure:
-                if failure.code not in ("timeout", "unavailable") or time.monotonic() > end:
+                if failure.code not in ("timeout", "unavailable") or self._closed or time.monotonic() > end:
                     raise
                 await asyncio.sleep(AGAIN_S)
 
@@ -238,7 +238,7 @@ class Publisher:
         why = Failure("unavailable", "others write the same subjects too busily")
         bold: list[Waiting] = []
         for event in batch:
-            event.after = max(event.after, told.through)
+            event.after = told.through
             if sequence := told.sequences.get(event.id):
                 settle(event, sequence)
             elif event.overtaken >= OVERTAKEN_MOST:

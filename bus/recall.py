@@ -33,7 +33,9 @@ async def recalled(bus: Bus, events: Sequence[Waiting]) -> Recalled:
     begin = await stream.first_since(rfc3339(min(event.begun for event in events) - CLOCK_S))
     only = subjects[0] if len(subjects) == 1 else ">"
     found: dict[str, int] = {}
-    after, end = max(begin - 1, min(event.after for event in events)), max(fences.values())
+    _, last = await stream.bounds()
+    known, end = min(event.after for event in events), max(fences.values())
+    after = max(begin - 1, known if known <= last else 0)  # a stream that was made anew counts from 1 again
     while begin and after < end and (page := await stream.page(after, PAGE, subject=only)):
         after = sequence_of(page[-1])
         found |= {id_: sequence_of(msg) for msg in page if (id_ := (msg.headers or {}).get(ID, "")) in wanted}

@@ -47,7 +47,8 @@ class Record(NamedTuple):
 class Recorder:
     """Collects records of one process; `shed` counts those that were dropped at saturation."""
 
-    def __init__(self, wire: Wire, actor: str, instance: str) -> None:
+    def __init__(self, wire: Wire, actor: str, instance: str, *, slice_: int = SLICE) -> None:
+        self._slice = slice_
         self._wire = wire
         self._actor = actor
         self._instance = instance
@@ -88,7 +89,7 @@ class Recorder:
 
     def _send_slice(self) -> None:
         least = self._waiting_bytes - SLICE_BYTES
-        for _ in range(min(SLICE, len(self._waiting))):
+        for _ in range(min(self._slice, len(self._waiting))):
             self._send_next()
             if self._waiting_bytes < least:
                 break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from random import choices
 from string import ascii_lowercase, digits
 from typing import TypeVar
@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 CHUNK = 64
 """Messages that are sent without giving way to anything else."""
+CHUNK_BYTES = 1024 * 1024
+"""The one that brings them past it is the last."""
 PATIENCE_S = 30.0
 """So long nothing could be read: then a replay ends with an error."""
 LOOK_AGAIN_S = 0.1
@@ -184,7 +186,8 @@ class Replay:
         while at < len(messages) and not self._stopping:
             self._change_pace()
             if self._pace == "max" and not self._stands:
-                chunk = messages[at : at + CHUNK]
+                self.state = "playing"
+                chunk = _chunk(messages, at)
                 for msg in chunk:
                     self._put(target, msg)
                 self._passed(chunk[0], chunk[-1])
@@ -305,6 +308,14 @@ async def _read(reading: Awaitable[T]) -> T:
         if failure.code != "unavailable":
             raise
         raise Unread from failure
+
+
+def _chunk(messages: Sequence[Msg], at: int) -> Sequence[Msg]:
+    end, size = at, 0
+    while end < len(messages) and end - at < CHUNK and size < CHUNK_BYTES:
+        size += len(messages[end].data)
+        end += 1
+    return messages[at:end]
 
 
 def _moment(msg: Msg) -> str:

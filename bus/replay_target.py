@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Protocol
 
 from bus.client import Bus
@@ -29,6 +30,8 @@ UNSENT_BYTES = 2 * 1024 * 1024
 """So much waits in the connection at most, and a page."""
 IN_FLIGHT = 64
 """Live events that are stored at the same time."""
+IN_FLIGHT_BYTES = 4 * 1024 * 1024
+"""A part of what may wait in the publisher; it refuses what is more."""
 
 HOUSE = tuple(f"vx11.events.{one}.>" for one in ("madre", "host", "supervisor", "keeper", "dlq"))
 NOT_LIVE = {
@@ -121,7 +124,7 @@ class Sandbox:
 
 
 class Live:
-    """Stored again where they once were, each with an id of its own: what is sent twice is kept once."""
+    """Stored again where they once were, each with an id of its own: what is sent twice is kept once, also after a break."""
 
     NAME = "live"
 
@@ -129,6 +132,7 @@ class Live:
         self._bus = bus
         self._of = f"{replay}:"
         self._going: set[asyncio.Task[int]] = set()
+        self._bytes = 0
         self._failed: Failure | None = None
 
     def put(self, msg: Msg) -> str:
@@ -139,11 +143,12 @@ class Live:
         storing = self._bus.publish_raw(subject, msg.data, message_id=headers[OF], headers=headers)
         task = asyncio.create_task(storing)
         self._going.add(task)
-        task.add_done_callback(self._stored)
+        self._bytes += len(msg.data)
+        task.add_done_callback(partial(self._stored, len(msg.data)))
         return ""
 
     async def room(self) -> None:
-        while len(self._going) >= IN_FLIGHT:
+        while len(self._going) >= IN_FLIGHT or self._bytes >= IN_FLIGHT_BYTES:
             await asyncio.wait(self._going, return_when=asyncio.FIRST_COMPLETED)
         if self._failed:
             raise self._failed
@@ -155,7 +160,7 @@ class Live:
             raise self._failed
 
     def again(self) -> None:
-        """Nothing to do: what was under way is tried again with the same id."""
+        return  # nothing to begin anew: what was under way is tried again with the same id
 
     async def close(self) -> None:
         for task in self._going:
@@ -163,8 +168,9 @@ class Live:
         if self._going:
             await asyncio.wait(self._going)
 
-    def _stored(self, task: asyncio.Task[int]) -> None:
+    def _stored(self, size: int, task: asyncio.Task[int]) -> None:
         self._going.discard(task)
+        self._bytes -= size
         if task.cancelled() or (error := task.exception()) is None:
             return
         self._failed = error if isinstance(error, Failure) else Failure("internal", f"an event could not be stored: {error!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from bus.wire import Msg, status_of
 from schemas.errors import Failure
 from schemas.keeper import FIND_MOST, Find, Found
 from schemas.replay import StartReplay
+
+log = logging.getLogger("vx11.selection")
 
 BATCH = 1_000
 """Messages of one page; the log ends a page early when it has many bytes."""
@@ -66,7 +69,8 @@ async def planned(bus: Bus, log: EventLog, wanted: StartReplay) -> Plan:
     one = len(wanted.filters) == 1  # the server looks for one; several are judged here
     subject, further = (wanted.filters[0], []) if one else (EVERYTHING, wanted.filters)
     keep = _judge(further, wanted.actor, wanted.correlation_id)
-    return Plan(first, last, scan_from, picks, _judge(wanted.filters, wanted.actor), subject, keep, told)
+    keep_picked = _judge(wanted.filters, wanted.actor, wanted.correlation_id)
+    return Plan(first, last, scan_from, picks, keep_picked, subject, keep, told)
 
 
 async def range_of(log: EventLog, wanted: StartReplay) -> tuple[int, int, list[str]]:
@@ -218,7 +222,7 @@ class Ahead:
         self._reader = asyncio.create_task(self._read(reading, after))
 
     async def next(self) -> Page | None:
-        """The next page; None when there are no more. Raises Failure("unavailable")."""
+        """The next page; None when there are no more. Raises Failure."""
         found = await self._pages.get()
         if isinstance(found, Failure):
             raise found
@@ -235,6 +239,9 @@ class Ahead:
                 after = page.upto
         except Failure as failure:
             await self._pages.put(failure)
+        except Exception as error:  # else whoever waits for a page waits for ever
+            log.exception("reading the log broke off after sequence %d", after)
+            await self._pages.put(Failure("internal", f"reading the log broke off after sequence {after}: {error!r}"))
         else:
             await self._pages.put(None)
 

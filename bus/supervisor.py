@@ -232,7 +232,7 @@ class Supervisor:
         if pace.due is not None and now >= pace.due:
             try:
                 start()
-            except OSError as error:  # no room on the disk, no memory: it may be better soon
+            except (OSError, Failure) as error:  # no room on the disk, no memory, its data in use: it may be better soon
                 log.error("%s cannot be started just now: %s", name, error)
                 pace.due = now + AGAIN_MOST_S
                 return
@@ -253,8 +253,13 @@ class Supervisor:
         """One process at a time, so that the events keep their order."""
         from bus.mending import tell
 
-        events, self.untold, parent = self.untold, [], os.getpid()
-        self.teller = os.fork()
+        events, parent = self.untold, os.getpid()
+        try:
+            self.teller = os.fork()
+        except OSError as error:
+            log.error("what is to be told is told later: %s", error)
+            return
+        self.untold = []
         if not self.teller:
             _be("supervisor", lambda: tell(self.settings, self.nats_url, events), self.settings, parent)
 

@@ -5,6 +5,7 @@ SQLCipher with a raw 256-bit key; every page is authenticated, so that a changed
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import logging
@@ -40,19 +41,20 @@ def key_of(settings: Settings, own: Path, database: Path) -> bytes:
     """The key in the file that VX11_DB_KEY_FILE names, else in `own`, which is made when there is no database yet.
 
     Raises Failure: `unavailable` when a database is there and its key is not, `forbidden` when others may read the file,
-    `invalid` when it holds no key.
+    `invalid` when it holds no key, `storage_full`.
     """
     named = settings.get(KEY_FILE)
     path = Path(named) if named else own
-    if not path.exists():
-        if database.exists():
-            told = "restore it from the copy of it that you keep; without it the file cannot be read, by nobody"
-            raise Failure("unavailable", f"{database} is there, but its key {path} is not: {told}")
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_secret(path, secrets.token_hex(KEY_BYTES))
-        log.info("a new key was made: %s; keep a copy of it apart from the data", path)
-    _keep_private(path, ours=not named)
-    return _read_key(path)
+    with _files_of(path):
+        if not path.exists():
+            if database.exists():
+                told = "restore it from the copy of it that you keep; without it the file cannot be read, by nobody"
+                raise Failure("unavailable", f"{database} is there, but its key {path} is not: {told}")
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_secret(path, secrets.token_hex(KEY_BYTES))
+            log.info("a new key was made: %s; keep a copy of it apart from the data", path)
+        _keep_private(path, ours=not named)
+        return _read_key(path)
 
 
 def derived(key: bytes, purpose: str) -> bytes:
@@ -115,10 +117,11 @@ def open_vault(path: Path, key: bytes, schema: str) -> Vault:
 
     Raises Failure("unavailable" | "conflict" | "storage_full") that says what to do.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _look_at(path)
-    path.touch(mode=0o600)
-    path.chmod(0o600)
+    with _files_of(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _look_at(path)
+        path.touch(mode=0o600)
+        path.chmod(0o600)
     try:
         connection = sqlcipher.connect(str(path), isolation_level=None, timeout=LOCK_S)
         try:
@@ -133,6 +136,17 @@ def open_vault(path: Path, key: bytes, schema: str) -> Vault:
     except sqlcipher.DatabaseError as error:
         raise _failure(path, error) from error
     return Vault(connection, path)
+
+
+@contextmanager
+def _files_of(path: Path) -> Iterator[None]:
+    """What the system says of it is for who opens it to tell, and to try again: no process should end by it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Failure("storage_full", f"{path} cannot be written: {error}; free some space") from error
+        raise Failure("unavailable", f"{path} cannot be opened: {error}") from error
 
 
 def _look_at(path: Path) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import socket
 import threading
+from collections.abc import Iterator
 from typing import ClassVar
 
 from bus import chaos
@@ -27,6 +28,8 @@ NAME = "rehearsal"
 ASKED = f"vx11.inst.{NAME}.{NAME}.play".encode()
 ORDER = f"vx11.inst.{NAME}.{NAME}._drain".encode()
 REPLY = b"_INBOX.rehearsal.1"
+HARMLESS = (Failure, OSError, TimeoutError, RuntimeError)
+"""What may come of a machine that has no descriptor, or no thread, to spare."""
 
 
 class Played(Message):
@@ -48,18 +51,26 @@ async def rehearse(settings: Settings) -> None:
     actor = Actor(NAME, summary=NAME)
     actor.handles(_play)
     start = Start(NAME, id=NAME, run=NAME, revision=1, epoch=1, host=NAME, record={"actor": NAME})
-    listening = socket.create_server(("127.0.0.1", 0))
-    port = listening.getsockname()[1]
-    server = threading.Thread(target=_Playing(listening).serve)
-    server.start()
     logging.disable(logging.CRITICAL)  # nobody shall look for this actor
     try:
-        with contextlib.suppress(Failure, OSError, TimeoutError), chaos.ignored():
+        with contextlib.suppress(*HARMLESS), chaos.ignored(), _playing() as url:
             async with asyncio.timeout(REHEARSAL_S):
-                await live(lambda: actor, start, f"nats://127.0.0.1:{port}", settings)
+                await live(lambda: actor, start, url, settings)
     finally:
         logging.disable(logging.NOTSET)
-        server.join()
+
+
+@contextlib.contextmanager
+def _playing() -> Iterator[str]:
+    """The address of a server that plays one."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    with listening:
+        server = threading.Thread(target=_Playing(listening).serve)
+        server.start()
+        try:
+            yield f"nats://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.join()
 
 
 class _Playing:

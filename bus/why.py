@@ -24,7 +24,6 @@ from schemas.power import (
     Recalled,
     Rested,
     Slept,
-    Waking,
 )
 
 EVENTS_A_STEP = 3
@@ -91,9 +90,6 @@ class _Life:
         if _text(told, "id") not in self.asked:  # it is repeated until it is heard
             self._add(stored, told, "waking")
             self.asked[_text(told, "id")] = (self.steps[-1], stored.at)
-
-    def waking(self, stored: Stored, told: Mapping[str, Any]) -> None:
-        """A process was started: nothing that needs a reason of its own."""
 
     def active(self, stored: Stored, told: Mapping[str, Any]) -> None:
         last = self.steps[-1].what if self.steps else ""
@@ -186,7 +182,6 @@ def _text(told: Mapping[str, Any], name: str) -> str:
 
 _KINDS: dict[type[PowerEvent], Any] = {
     Activate: _Life.activate,
-    Waking: _Life.waking,
     Active: _Life.active,
     Draining: _Life.draining,
     Slept: _Life.slept,

@@ -15,8 +15,8 @@ from pathlib import Path
 from random import getrandbits
 from typing import Any
 
-from bus.link import Link, Subscription
-from bus.protocol import Msg, head_of, headers_of, publication
+from bus.link import Link
+from bus.protocol import Msg, Subscription, head_of, headers_of, publication
 from bus.refusal import refusal
 from bus.users import answerable, inbox_prefix
 from schemas.errors import Failure
@@ -47,6 +47,7 @@ class Wire(Link):
         self.on_reconnect: list[Callable[[], None]] = []
         self.on_disconnect: list[Callable[[], None]] = []
         self.on_close: list[Callable[[], None]] = []
+        self.on_denied: list[Callable[[str], None]] = []
         self.strays = 0
         """Messages to our inbox that nothing waits for any more: late answers, and second ones."""
         self.unreadable = 0
@@ -77,7 +78,8 @@ class Wire(Link):
             await self.dial(url, name=name, seed=key, reconnect_s=reconnect_s, buffered=buffered, eager=eager)
         except Failure as refused:
             await self.close()
-            raise Failure(refused.code, f"the server at {url} refuses the user {user}: {refused.message}") from None
+            told = f"the server at {url} refuses the user {user}" if refused.code == "forbidden" else f"no connection to {url}"
+            raise Failure(refused.code, f"{told}: {refused.message}") from None
         except (TimeoutError, OSError) as error:
             await self.close()
             raise Failure("unavailable", f"no NATS server answers at {url}: {str(error) or 'it is silent'}") from error
@@ -207,6 +209,8 @@ class Wire(Link):
     def _denied(self, told: str) -> None:
         self.denied += 1
         log.error("refused by the server's permissions: %s", told)
+        for heard in self.on_denied:
+            heard(told)
 
     def _disconnected(self) -> None:
         for sid in self._leaving:  # else they would be subscribed again

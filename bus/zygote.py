@@ -71,8 +71,8 @@ class Zygote:
     """Write end of the pipe to the parked child, until the host has it."""
     warming: int | None = None
     """Read end of a pipe that the spare closes when it is ready: until then a fork is faster than to wait for it."""
-    died: tuple[int, int] = (0, 0)
-    """The last spare that has ended, and with what: the host may have named it before it heard of that."""
+    died: int = 0
+    """With what the last spare has ended: the host may have named it before it heard of that."""
     preload: list[str] = field(default_factory=list)
     """Actors that a spare imports while it is parked, so that the one it becomes need not."""
     generation: int = 0
@@ -168,8 +168,8 @@ class Zygote:
     def _named(self, pid: int, start: dict[str, Any]) -> None:
         """The host has given the spare its name."""
         chaos.point("zygote.started")
-        if pid == self.died[0]:
-            self._say({"op": "exited", "run": start["run"], "pid": pid, "code": self.died[1]})
+        if pid != self.spare:
+            self._say({"op": "exited", "run": start["run"], "pid": pid, "code": self.died})
             return
         self.children[pid] = start
         self.spare = 0
@@ -233,7 +233,11 @@ class Zygote:
         return asyncio.run(self._live(start))
 
     async def _live(self, start: dict[str, Any]) -> int:
-        return await live(lambda: self._become(start), Start(**start), self.url, self.settings)
+        try:
+            return await live(lambda: self._become(start), Start(**start), self.url, self.settings)
+        except BaseException:
+            write_output_to(self._log_of(start))  # it may not have come as far as `_become`
+            raise
 
     def _become(self, start: dict[str, Any]) -> Actor:
         write_output_to(self._log_of(start))
@@ -322,7 +326,7 @@ class Zygote:
                 return
             if pid == self.spare:
                 self._close_pipe()
-                self.spare, self.died = 0, (pid, os.waitstatus_to_exitcode(status))
+                self.spare, self.died = 0, os.waitstatus_to_exitcode(status)
                 self.park_at = time.monotonic() + SPARE_DIED_S
             start = self.children.pop(pid, None)
             if start:

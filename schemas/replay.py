@@ -113,11 +113,12 @@ class StartReplay(Streamed[ReplayProgress, ReplayStatus]):
             return text
         try:
             moment = datetime.fromisoformat(text)
-        except ValueError:
+            universal = moment.astimezone(UTC)
+        except (ValueError, OverflowError):
             raise ValueError(f"{text!r} is no moment; write for instance 2026-01-31T08:00:00Z") from None
         if moment.tzinfo is None:
             raise ValueError(f"{text!r} does not say where; write for instance {text}Z for UTC")
-        return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return universal.isoformat().replace("+00:00", "Z")
 
     @field_validator("filters")
     @classmethod

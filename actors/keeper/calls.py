@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 from actors.keeper.watch import Watch, conversation_of
 from bus.client import Bus
@@ -24,15 +25,16 @@ class Calls:
         self.first = 1
         """The oldest record that is there."""
 
-    async def catch_up(self) -> None:
-        """Index what is there. Raises Failure."""
+    async def catch_up(self, most: float = math.inf) -> None:
+        """Index what is there, `most` records or a page more. Raises Failure."""
         index = self._watch.index
         async with self._turn:
             self.first, last = await self._log.bounds()
             if last < index.through(CALLS):  # records are not synced one by one: a power cut may take the last of them
                 with self._watch.written():
                     index.forget_after(CALLS, last)
-            while index.through(CALLS) < last:
+            until = index.through(CALLS) + most
+            while index.through(CALLS) < min(last, until):
                 page = await self._log.read(max(index.through(CALLS), self.first - 1), PAGE)
                 if not page:
                     break

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from actors.keeper.ledger import Block, Ledger
 from bus.chain import MARK_BYTES, fold
-from bus.eventlog import PAGE, EventLog
+from bus.eventlog import PAGE, EventLog, stored
 from schemas.errors import Failure
 from schemas.keeper import Fault
 
@@ -36,7 +36,7 @@ async def compare(log: EventLog, ledger: Ledger, after: int, head: bytes, *, res
     at, through, checked, block = after, ledger.head, 0, Block(0, b"", b"")
     while at < through:
         begun = time.perf_counter()
-        page = await log.read(at, min(PAGE, through - at))
+        page = [stored(msg) for msg in await log.page(at, min(PAGE, through - at))]
         if ledger.genesis > at:  # trimmed, or accepted, meanwhile
             at, head = ledger.genesis, ledger.genesis_hash
             continue

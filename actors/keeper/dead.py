@@ -52,6 +52,8 @@ class DeadLetters:
         self._bus = bus
         self._letters = EventLog(bus, streams.DLQ, SUBJECTS)
         self._in_hand: set[int] = set()
+        self._refused: dict[int, int] = {}
+        """Of letters of requests: how often it was asked again, and is known not to have been done."""
 
     async def list(self, asked: ListDead) -> DeadList:
         """Oldest first; what is looked for is found among all letters, however long that takes up to SCAN_S."""
@@ -59,10 +61,10 @@ class DeadLetters:
         _, last = await self._letters.bounds()
         after, found = asked.after, list[Dead]()
         while len(found) < asked.limit and after < last and asyncio.get_running_loop().time() < until:
-            block = await self._letters.read(after, BLOCK)
+            block = await self._letters.page(after, BLOCK)
             if not block:
                 return DeadList(letters=found, next_after=last, total=await self._total())
-            for one in block:
+            for one in map(stored, block):
                 after = one.sequence
                 if _wanted(letter := _dead(one), asked):
                     found.append(letter)
@@ -198,7 +200,14 @@ class DeadLetters:
             raise Failure("conflict", "the secrets of this request were not kept; whoever has them must ask again")
         own = {k: v for k, v in dead.restored(one.headers).items() if k in (call.CORRELATION, call.TRACEPARENT)}
         own[dead.RETRY_OF] = str(one.sequence)
-        await self._bus.ask(subject, one.body, timeout=ASK_S, headers=own)
+        times = self._refused.get(one.sequence, 0)
+        try:  # by the same id as long as it may have been done: its actor then knows the copy
+            await self._bus.ask(subject, one.body, timeout=ASK_S, request_id=f"retry:{_id(one)}:{times}", headers=own)
+        except Failure as failure:
+            if failure.code != "timeout":
+                self._refused[one.sequence] = times + 1
+            raise
+        self._refused.pop(one.sequence, None)
         return DeadRetried(sequence=one.sequence, subject=subject)
 
     async def _letter(self, sequence: int) -> Stored:
@@ -228,7 +237,7 @@ def _dead(one: Stored) -> Dead:
     consumer = headers.get(dead.CONSUMER, "")
     return Dead(
         sequence=one.sequence,
-        actor=consumer.partition("__")[0] or origin.split(".")[1],
+        actor=consumer.partition("__")[0] or origin.removeprefix("vx11.").partition(".")[0],
         subject=origin,
         reason=headers.get(dead.REASON, ""),
         detail=headers.get(dead.DETAIL, ""),

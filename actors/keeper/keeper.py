@@ -27,9 +27,11 @@ log = logging.getLogger("vx11.keeper")
 AGAIN_S = 1.0
 """Between two attempts to open what is not there yet."""
 OPENING_S = 10.0
-"""Until then the others may still be starting, too; after it the log is not kept, and that is a fault."""
+"""Until then the others may still be starting, too; after it the log is not kept, and that is a fault. Also later on."""
 FRESH_S = 1.0
 """A search waits so long at most for the index to reach the end of the streams."""
+CALLS_A_TURN = 5_000
+"""Call records that are indexed at a time, each `upkeep_s`: 2 % of a core. What comes faster waits for quieter times."""
 BOOT_REST = 3.0
 """The comparison after a start works a quarter of the time: others are starting, too."""
 
@@ -142,6 +144,8 @@ class Keeper:
             return {"state": "closed" if late else "opening", "reason": self._trouble.message}
         if self._watch.broken:
             return {"state": "broken", "reason": self._watch.broken.told}
+        if self._watch.trouble and time.monotonic() - self._watch.stuck_since > OPENING_S:
+            return {"state": "closed", "reason": self._watch.trouble}
         return {"state": "whole" if self._watch.checked else "checking"}
 
     async def accept(self, reason: str, by: str) -> LogState:
@@ -207,7 +211,7 @@ class Keeper:
         if self._trimmer:
             await self._trimmer.trim(room)
         if self._calls:
-            await self._calls.catch_up()
+            await self._calls.catch_up(CALLS_A_TURN)
 
     async def _look(self) -> Room:
         self._room = await room_in(self._bus)

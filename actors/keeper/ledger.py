@@ -63,13 +63,19 @@ class Ledger:
             self.begun = True
             self.genesis, self.genesis_hash, self.head, self.head_hash, self.generation, self.trimmed, self.verified_at = row
 
-    def begin(self, stream: str, after: int) -> None:
-        """The chain begins behind `after`; what was before it is not vouched for any more."""
+    def begin(self, stream: str, first: int, after: int) -> None:
+        """The chain begins behind `after`; what was before it is not vouched for any more.
+
+        `first`: the oldest event that is there. It stays until it is due, even if its sequence was trimmed once: the stream
+        may have been made again. Sequences above `after` will be given again, so a checkpoint there is of another chain.
+        """
         self.genesis_hash = self.head_hash = genesis(stream, after, self.head_hash)
         self.genesis = self.head = after
         self.verified_at = ""
+        self.trimmed = min(self.trimmed, first - 1)
         self.begun = True
         self._vault.do("DELETE FROM block")
+        self._vault.do("DELETE FROM checkpoint WHERE sequence > ?", after)
         self._write()
 
     def append(self, first: int, hashes: list[bytes]) -> None:
@@ -119,10 +125,16 @@ class Ledger:
         found = self._checkpoints("WHERE sequence >= ? ORDER BY sequence LIMIT 1", at)
         return found[0] if found else None
 
-    def checkpoint_until(self, sequence: int, before: str) -> Checkpoint | None:
-        """The newest at `sequence` or below, and made before the moment `before` (RFC 3339)."""
-        where = "WHERE sequence <= ? AND sequence > ? AND at < ? ORDER BY sequence DESC LIMIT 1"
-        found = self._checkpoints(where, sequence, self.genesis, before)
+    def checkpoint_aged(self, through: int, before: str, now: str) -> Checkpoint | None:
+        """The newest at `through` or below that, like all before it, was made before the moment `before` (RFC 3339).
+
+        One that was made while the clock was wrong says nothing: neither "long ago" between younger ones nor after `now`.
+        """
+        where = "WHERE sequence > ? AND at >= ? AND at <= ? ORDER BY sequence LIMIT 1"
+        young = self._checkpoints(where, self.genesis, before, now)
+        below = min(through + 1, young[0].sequence) if young else through + 1
+        where = "WHERE sequence < ? AND sequence > ? AND at < ? ORDER BY sequence DESC LIMIT 1"
+        found = self._checkpoints(where, below, self.genesis, before)
         return found[0] if found else None
 
     def count_checkpoints(self) -> int:

@@ -122,17 +122,17 @@ class Replays:
         self._settings = settings
         self._url = url
         self._all: OrderedDict[str, Playing] = OrderedDict()
+        self._spawning = asyncio.Lock()
+        """Between a look at those there are and being one of them."""
 
     async def start(self, wanted: StartReplay) -> Playing:
         """Raises Failure("conflict" | "busy")."""
         wanted = wanted.model_copy(update={"id": wanted.id or token_hex(4)})
-        if (same := self._all.get(wanted.id)) and not same.over:
-            raise Failure("conflict", f"replay {wanted.id} is {same.status.state}; take another id, or stop it first")
-        if sum(not playing.over for playing in self._all.values()) >= AT_ONCE:
-            raise Failure("busy", f"{AT_ONCE} replays are under way already; stop one, or play over a connection of your own")
-        playing = Playing(await self._spawn(), wanted)
-        self._all.pop(wanted.id, None)
-        self._all[wanted.id] = playing
+        async with self._spawning:
+            self._has_room(wanted.id)
+            playing = Playing(await self._spawn(), wanted)
+            self._all.pop(wanted.id, None)
+            self._all[wanted.id] = playing
         self._forget()
         seed = self._settings.seed_file("keeper")
         playing.start(self._url, str(seed) if seed.exists() else "", wanted)
@@ -143,6 +143,12 @@ class Replays:
             await playing.close()
             raise Failure("timeout", f"the process of replay {wanted.id} has said nothing in {BEGUN_S:g} s") from None
         return playing
+
+    def _has_room(self, id_: str) -> None:
+        if (same := self._all.get(id_)) and not same.over:
+            raise Failure("conflict", f"replay {id_} is {same.status.state}; take another id, or stop it first")
+        if sum(not playing.over for playing in self._all.values()) >= AT_ONCE:
+            raise Failure("busy", f"{AT_ONCE} replays are under way already; stop one, or play over a connection of your own")
 
     def __getitem__(self, id_: str) -> Playing:
         """Raises Failure("not_found")."""

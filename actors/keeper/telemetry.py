@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import json
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -48,7 +49,10 @@ TRIES_MOST = 60
 """Of one batch, each of up to OTEL_EXPORTER_OTLP_TIMEOUT, with PAUSE_MOST_S between: half an hour, and then it is dropped."""
 PAUSE_MOST_S = 30.0
 ASK_S = 5.0
+INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
 INTERVAL_MS = 60_000.0
+INTERVAL_LEAST_MS = 10.0
+"""Below it the keeper would do nothing else."""
 FIRST_S = 60.0
 NUMBERS = "vx11.tentaculo_link.get_numbers"
 
@@ -88,6 +92,7 @@ class Telemetry:
         self._saved: dict[str, int] = {}
         self._queue: deque[Batch] = deque()
         self._waiting = 0
+        self._unsaved = False
         self._began = time.time()
 
     async def run(self) -> None:
@@ -133,10 +138,10 @@ class Telemetry:
         while True:
             await asyncio.sleep(LOOK_S)
             now = time.monotonic()
-            self._put(list(self.gathering.ready(now)))
-            if now - saved_at > SAVE_S and not self._queue:
+            if now - saved_at > SAVE_S and not self._waiting:  # nothing is on its way either; what is ready now is still piled
                 saved_at = now
                 await self._save()
+            self._put(list(self.gathering.ready(now)))
 
     def _put(self, spans: list[Span]) -> None:
         if not self.traces:
@@ -182,7 +187,7 @@ class Telemetry:
             self._queue.append(batch)
 
     async def _measure_for_ever(self, exporter: Exporter) -> None:
-        pause = self.settings.number("OTEL_METRIC_EXPORT_INTERVAL", INTERVAL_MS) / 1e3
+        pause = _interval_s(self.settings)
         while True:
             await asyncio.sleep(pause)
             measures = [*await self._door(), *self.gathering.tally.measures(), *self._own()]
@@ -226,9 +231,16 @@ class Telemetry:
         for stream, read in self._read.items():
             waits = self.gathering.first_waiting(stream)
             reached[stream] = waits - 1 if waits else read
-        if len(reached) == 2 and reached != self._saved:  # both streams
+        if len(reached) < 2 or reached == self._saved:  # both streams
+            return
+        try:
             await asyncio.to_thread(_write, self._file, json.dumps(reached))
-            self._saved = reached
+        except OSError as error:  # a full disk: at worst all since the last time is sent again
+            if not self._unsaved:
+                log.warning("how far all is sent cannot be noted: %s", error)
+            self._unsaved = True
+        else:
+            self._saved, self._unsaved = reached, False
 
 
 def _write(file: Path, text: str) -> None:
@@ -270,7 +282,19 @@ def wanted(bus: Bus, settings: Settings) -> Telemetry | None:
     traces, measures = (_signal(settings, signal) for signal in ("TRACES", "METRICS"))
     if not (traces or measures):
         return None
+    _interval_s(settings)
     return Telemetry(bus, settings, Sampler.of(settings), traces, measures)
+
+
+def _interval_s(settings: Settings) -> float:
+    """Between two times that the numbers are sent. Raises Unusable."""
+    try:
+        told = settings.number(INTERVAL, INTERVAL_MS)
+    except ValueError as error:
+        raise Unusable(str(error)) from error
+    if not INTERVAL_LEAST_MS <= told < math.inf:
+        raise Unusable(f"{INTERVAL}={told:g} is none: at least {INTERVAL_LEAST_MS:g} milliseconds")
+    return told / 1e3
 
 
 def _signal(settings: Settings, signal: str) -> bool:

@@ -51,10 +51,10 @@ def plan(ledger: Ledger, rules: Rules, room: Room, settled: dict[str, int], now:
         limit = room.last if room.share >= rules.force_at else kept
         found = ledger.checkpoint_from(wanted)
         if found is None or found.sequence > limit:
-            found = ledger.checkpoint_until(limit, rfc3339(now + 1))
+            found = ledger.checkpoint_before(limit + 1)
         if found:
             return Plan(found, "size")
-    found = ledger.checkpoint_until(kept, rfc3339(now - rules.keep_s))
+    found = ledger.checkpoint_aged(kept, rfc3339(now - rules.keep_s), rfc3339(now))
     return Plan(found, "age") if found else None
 
 
@@ -95,17 +95,19 @@ class Trimmer:
 
     async def trim(self, room: Room) -> None:
         """Remove what is due. Raises Failure. A broken log is left as it is: it is the evidence."""
+        await self._watch.assure()  # else another stream would be cut where this one was to be
         ledger = self._watch.ledger
         if self._watch.broken:
             return
         if ledger.trimmed and (room.first <= ledger.trimmed or ledger.block(ledger.trimmed)):
             await self._purge(ledger.trimmed)  # this process was ended before it had finished
         oldest = ledger.checkpoint_from(0)
-        aged = oldest and oldest.at < rfc3339(time.time() - self._rules.keep_s)
+        now = time.time()
+        aged = oldest and not rfc3339(now - self._rules.keep_s) <= oldest.at <= rfc3339(now)
         if oldest is None or not (aged or room.share >= self._rules.trim_at):
             return
         settled = await settled_by(self._bus)
-        made = plan(ledger, self._rules, room, settled, time.time())
+        made = plan(ledger, self._rules, room, settled, now)
         if made:
             await self._remove(made, {name: at for name, at in settled.items() if at < made.through.sequence})
 

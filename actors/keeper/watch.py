@@ -18,7 +18,7 @@ from actors.keeper.signer import Signer
 from bus import call, chaos
 from bus.chain import fold
 from bus.client import Bus
-from bus.eventlog import PAGE, STREAM, SUBJECTS, EventLog, Stored
+from bus.eventlog import PAGE, STREAM, SUBJECTS, EventLog, Stored, stored
 from bus.moment import rfc3339_now
 from bus.origin import headers_of
 from bus.vault import Vault
@@ -49,9 +49,14 @@ class Watch:
         self.broken: Finding | None = ledger.open
         self.checked = False
         """Whether every event has been compared since the start."""
+        self.trouble = ""
+        """Why the log is not followed just now; empty while it is."""
+        self.stuck_since = 0.0
         self._opened_at = ledger.head
         """Up to here an earlier process vouches for what is in the file."""
         self._turn = asyncio.Lock()
+        self._chain = 0
+        """Which one since the start: what was found of another one is of no use."""
         self._doubted = True
         """The server may be another one, with another stream: its end is compared before anything is read on."""
         self._since_events = self._since_bytes = 0
@@ -63,25 +68,25 @@ class Watch:
         first, _ = await self.log.bounds()
         if not self.ledger.begun:
             with self.written():
-                self.ledger.begin(STREAM, first - 1)
+                self.ledger.begin(STREAM, first, first - 1)
                 self.index.forget_before(STREAM, first)
         await self._bus.listen(SUBJECTS, lambda _: self.news.set())
         self._bus.wire.on_reconnect.append(self.doubt)
         self.news.set()
 
     async def follow(self) -> None:
-        trouble = ""
         while True:
             await self.news.wait()
             await asyncio.sleep(self._rules.gather_s)
             self.news.clear()
             try:
                 await self.catch_up()
-                trouble = ""
+                self.trouble = ""
             except Failure as failure:
-                if failure.message != trouble:  # said once: it may stay for hours
+                if failure.message != self.trouble:  # said once: it may stay for hours
                     log.warning("the log is not followed for a moment: %s", failure)
-                trouble = failure.message
+                self.stuck_since = self.stuck_since if self.trouble else time.monotonic()
+                self.trouble = failure.message
                 await asyncio.sleep(AGAIN_S)
                 self.news.set()
 
@@ -102,7 +107,7 @@ class Watch:
             while True:
                 if self._doubted:
                     await self._compare_end()
-                page = await self.log.read(self.index.through(STREAM), PAGE)
+                page = [stored(msg) for msg in await self.log.page(self.index.through(STREAM), PAGE)]
                 if self._doubted:
                     continue  # it may have come from another server than the one that was compared
                 if not page:
@@ -111,8 +116,15 @@ class Watch:
                 if self._due():
                     self.sign()
 
+    async def assure(self) -> None:
+        """Know whether the stream is still the one that the chain is of. Raises Failure."""
+        async with self._turn:
+            if self._doubted:
+                await self._compare_end()
+
     async def verify(self, *, rest: float = 0.0) -> Outcome:
         """Compare everything. What is bad is found, and the log broken from then on. Raises Failure."""
+        chain = self._chain
         first, _ = await self.log.bounds()
         ledger = self.ledger
         if first > ledger.genesis + 1 and ledger.head > ledger.genesis:
@@ -120,6 +132,8 @@ class Watch:
             outcome = Outcome(0, ledger.genesis, ledger.head, bad)
         else:
             outcome = await compare.compare(self.log, ledger, ledger.genesis, ledger.genesis_hash, rest=rest)
+        if self._chain != chain:
+            raise Failure("conflict", "the log was accepted while it was compared; ask again")
         if outcome.bad:
             self.found(outcome.bad)
         elif not self.broken:
@@ -138,20 +152,25 @@ class Watch:
 
     async def accept(self, reason: str, by: str) -> None:
         """Begin the chain anew behind what is there now. Raises Failure("conflict") when nothing is wrong."""
-        if not self.broken:
-            raise Failure("conflict", "the log is not broken; there is nothing to accept")
+        self._check_broken()
         await self.catch_up()
         async with self._turn:
-            _, last = await self.log.bounds()
+            first, last = await self.log.bounds()
+            self._check_broken()  # somebody else may have accepted it meanwhile
             at = min(last, self.index.through(STREAM))
             with self.written():
                 self.index.forget_after(STREAM, at)
-                self.ledger.begin(STREAM, at)
+                self.ledger.begin(STREAM, first, at)
                 self.ledger.accept(rfc3339_now(), by, reason)
             self.broken, self.checked, self._opened_at = None, True, at
+            self._chain += 1
         log.warning("the log was accepted as it is behind %d: %s", at, reason)
         self.tell(LogAccepted(sequence=at, hash=self.ledger.genesis_hash.hex(), reason=reason, by=by))
         self.news.set()
+
+    def _check_broken(self) -> None:
+        if not self.broken:
+            raise Failure("conflict", "the log is not broken; there is nothing to accept")
 
     def sign(self) -> None:
         """Make a checkpoint of the head, when there is something new."""
@@ -204,14 +223,14 @@ class Watch:
             return
         try:
             bad = await self._bad_end()
-        except Failure:
+            if bad and bad.fault != "beginning":  # what is known to be bad need not be the first
+                outcome = await compare.compare(self.log, self.ledger, self.ledger.genesis, self.ledger.genesis_hash)
+                bad = outcome.bad or bad
+            if bad:
+                self.found(bad)
+        except BaseException:  # also when who waits for it has no more time
             self._doubted = True
             raise
-        if bad and bad.fault != "beginning":  # what is known to be bad need not be the first
-            outcome = await compare.compare(self.log, self.ledger, self.ledger.genesis, self.ledger.genesis_hash)
-            bad = outcome.bad or bad
-        if bad:
-            self.found(bad)
 
     async def _bad_end(self) -> Bad | None:
         """What is wrong with the stream's bounds, and with the events since the last checkpoint."""

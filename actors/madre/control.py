@@ -29,6 +29,8 @@ log = logging.getLogger("vx11.madre.control")
 
 ALWAYS = ("madre", "redis", "tentaculo_link")
 """What runs at rest."""
+HOUSE = (*ALWAYS, "keeper", "host")
+"""Names that a person sees running, and may take for actors."""
 YOUNG_S = 3.0
 """After her start hosts tell madre what they have; until then an unknown name may be one that she has not heard yet."""
 PATIENCE_S = 1.0
@@ -61,6 +63,8 @@ class Control:
         if found is not None and found.card is None:
             raise Failure("unavailable", f"no host has said in this life of madre that it can start {name}", retry_after=1)
         if found is None or found.card is None:
+            if name in HOUSE:
+                raise Failure("not_found", f"{name} is a part of VX11 that always runs; it has no gate and never sleeps")
             if time.monotonic() - self._begun < YOUNG_S:
                 raise Failure("unavailable", f"no host has told of {name!r} yet; madre has just started", retry_after=1)
             known = ", ".join(sorted(n for n, d in self.machine.driven.items() if d.card)) or "none"
@@ -244,7 +248,8 @@ class Control:
             raise Failure("not_found" if not windows else "conflict", f"say which window; open are: {told}")
         window = windows.pop(next(iter(windows)) if window_id is None else window_id, None)
         if window is None:
-            raise Failure("not_found", f"there is no open window {window_id!r}; open are: {', '.join(sorted(windows)) or 'none'}")
+            told = f"there is no open window {window_id!r}; open are: {', '.join(sorted(windows)) or 'none'}"
+            raise Failure("not_found", told, next=[["vx11 window ls", "which are open"]])
         await self._forget(f"window.{window.window_id}")
         idle = [name for name in window.services if not self.policy.kept_awake(name, time.time())]
         told = "its window was closed"

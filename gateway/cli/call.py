@@ -85,10 +85,11 @@ def _fields(words: list[str], verb: Verb, name: str) -> dict[str, Any]:
 async def _verb(remote: Remote, actor: str, name: str) -> Verb:
     """The verb as its actor's card has it. Asking for the card wakes nobody."""
     from gateway.cli.remote import card_of
+    from gateway.known import KEEPER
     from schemas.card import Verb
     from schemas.errors import Failure
 
-    if name == DESCRIBE:
+    if name == DESCRIBE and actor != KEEPER:
         return Verb(name=name, subject=f"vx11.{actor}.{name}", idempotent=True, passive=True)
     card = await card_of(remote, actor)
     if card.error:
@@ -102,11 +103,16 @@ async def _verb(remote: Remote, actor: str, name: str) -> Verb:
         return found
     known = [verb.name for verb in card.verbs]
     close = get_close_matches(name, known, n=1)
+    others = (
+        ["vx11 log --help", "what is there for people"]
+        if actor == KEEPER
+        else [f"vx11 call {actor}.{DESCRIBE}", "what each takes"]
+    )
     raise Failure(
         "not_found",
         f"{actor} has no verb {name!r}",
         why=f"its verbs are {', '.join(known)}" if known else "it has no verbs",
-        next=[[f"vx11 call {actor}.{(close or [DESCRIBE])[0]}", "did you mean this?" if close else "what each takes"]],
+        next=[[f"vx11 call {actor}.{close[0]}", "did you mean this?"] if close else others],
     )
 
 

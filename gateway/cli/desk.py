@@ -57,6 +57,13 @@ class Desk:
         except Failure:
             return None
 
+    def need_this_machine(self, told: str) -> None:
+        """For what no gateway can be asked for. Raises Failure("invalid"): nothing of this machine passes for another's."""
+        from schemas.errors import Failure
+
+        if self.settings.get("VX11_URL"):
+            raise Failure("invalid", f"{told}, but VX11_URL points to another", next=[["unset VX11_URL", "to ask this machine"]])
+
     def ask(self, message: Request[R]) -> R:
         """One typed request. Raises Failure."""
         from gateway.cli.remote import request

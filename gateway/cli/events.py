@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bus.client import Bus
     from bus.eventlog import EventLog, Stored
     from gateway.cli.remote import Remote
-    from gateway.http.events import EventLine
+    from gateway.http.lines import EventLine
 
 LINES = 50
 SINCE_LINES = 10_000
@@ -126,15 +126,18 @@ async def _show(desk: Desk, bus: Bus, wanted: Wanted, limit: int, *, follow: boo
 
     log = EventLog(bus)
     _, last = await log.bounds()
-    for stored, line in await newest(log, wanted, limit, last):
+    found = await newest(log, wanted, limit, last)
+    for stored, line in found:
         _print(desk, stored, line)
+    if not found and not follow:
+        desk.screen.talk(f"no event matches; the log ends with sequence {last}", style="dim")
     if follow:
         await _follow(desk, log, wanted, last)
 
 
 async def newest(log: EventLog, wanted: Wanted, limit: int, last: int) -> list[tuple[Stored, EventLine]]:
     """The last `limit` that are wanted, up to the sequence `last`, oldest first."""
-    from gateway.http.events import line_of
+    from gateway.http.lines import line_of
 
     first, _ = await log.bounds()
     if wanted.since:
@@ -164,7 +167,7 @@ async def _between(log: EventLog, first: int, last: int, subject: str) -> list[S
 
 async def _follow(desk: Desk, log: EventLog, wanted: Wanted, after: int) -> None:
     from bus.following import Away, Gap, following
-    from gateway.http.events import line_of
+    from gateway.http.lines import line_of
 
     async with aclosing(following(log, after, subject=wanted.subject)) as told:
         async for one in told:

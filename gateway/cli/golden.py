@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CHANGED, COULD_NOT = 1, 2
 """Exit codes."""
 CALLS = 100
+MADRE = "madre"
 VALUE_CHARS = 160
 """A longer value is cut for people; `--json` has it whole."""
 SAID_LINES = 5
@@ -58,6 +59,10 @@ def golden(
 
     desk = desk_of(ctx, json=json)
     try:
+        desk.need_this_machine("golden reads the records of this machine")
+        if actor == MADRE:
+            told = "madre cannot be asked again: her answers are about the moment"
+            raise Failure("invalid", told, next=[["vx11 golden ACTOR", "any other"]])
         document = run_async(_whole(desk, Wanted(actor, _moment(since), correlation, limit)))
     except Failure as failure:
         desk.screen.failure(failure, actor=actor)
@@ -111,6 +116,8 @@ def _nothing(wanted: Wanted, recording: Recording) -> Exception:
         [f"VX11_RECORD_{wanted.actor.upper().replace('-', '_')}=full vx11 up", "records the bodies from then on"],
         [f'Actor("{wanted.actor}", ..., record="full")', "the same, in its source"],
     ]
+    if not wanted.since and not wanted.correlation_id and not reasons:
+        switch_on.insert(0, ["vx11 status", "which actors there are"])
     others = [[f"vx11 golden {wanted.actor}", "all that is recorded"]]
     return Failure(
         "not_found",
@@ -202,7 +209,7 @@ def _draw(desk: Desk, document: Document) -> None:
     changed = f"{document['changed']} answered differently" if document["changed"] else "no difference"
     line(f"{document['actor']}: {calls} {'call' if calls == 1 else 'calls'} asked again, {changed}")
     for why, count in document["left_out"].items():
-        desk.screen.talk(f"left out: {count} whose record {why}")
+        desk.screen.talk(f"left out: {count} {'call' if count == 1 else 'calls'}: {why}")
     desk.screen.talk(_sandboxed(document))
     desk.screen.talk("not recorded, so as it is now: files that it reads, what it remembers of earlier calls, the clock")
 

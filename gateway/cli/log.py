@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ENOSPC
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO, TypeVar
 
 import typer
 
@@ -24,6 +25,7 @@ log = typer.Typer(help="The event log: is it what it was, take it out, bring it 
 
 BROKEN = 1
 """Exit code."""
+HERE = "the log is read on the machine that VX11 runs on"
 ACCEPT = 'vx11 log accept --reason "..."'
 
 
@@ -76,6 +78,7 @@ def export_log(
 ) -> None:
     """Write every event to a file, one JSON document a line, each with its hash."""
     desk = desk_of(ctx, json=json)
+    desk.need_this_machine(HERE)
     with _target(file) as out:
         end, told = run_async(_export(desk, out))
     desk.screen.talk(f"{end.events} events, through {end.through}; {told}")
@@ -96,6 +99,8 @@ def import_log(
     from gateway.cli.log_import import into_home, into_stream
 
     desk = desk_of(ctx, json=json)
+    if stream:
+        desk.need_this_machine(HERE)
     count, last = run_async(into_stream(desk.settings, file, stream) if stream else into_home(desk.settings, file))
     where = f"the stream {stream}" if stream else str(desk.settings.home)
 
@@ -109,9 +114,7 @@ def _ask(desk: Desk, message: Request[R]) -> R:
     """Raises Failure; without a keeper that says so, and not that nobody knows such an actor."""
     from schemas.errors import Failure
 
-    if desk.settings.get("VX11_URL"):
-        told = "the log is looked after on the machine that VX11 runs on, but VX11_URL points to another"
-        raise Failure("invalid", told, next=[["unset VX11_URL", "to ask this machine"]])
+    desk.need_this_machine(HERE)
     try:
         return desk.ask(message)
     except Failure as failure:
@@ -197,7 +200,9 @@ async def _vouched(bus: Bus) -> LogState | None:
 
 @contextmanager
 def _target(file: Path) -> Iterator[TextIO]:
-    """A file that is whole or not there; nobody else reads it."""
+    """A file that is whole or not there; nobody else reads it. Raises Failure when it cannot be written."""
+    from schemas.errors import Failure
+
     if str(file) == "-":
         yield sys.stdout
         return
@@ -207,5 +212,10 @@ def _target(file: Path) -> Iterator[TextIO]:
         with made.open("w", encoding="utf-8") as out:
             yield out
         made.replace(file)
+    except OSError as error:
+        if not error.filename and error.errno != ENOSPC:
+            raise
+        code: Literal["storage_full", "invalid"] = "storage_full" if error.errno == ENOSPC else "invalid"
+        raise Failure(code, f"{file} cannot be written: {error.strerror}") from error
     finally:
         made.unlink(missing_ok=True)

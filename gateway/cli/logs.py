@@ -28,7 +28,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is printed; Ctrl-C ends it.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines of each.")] = LINES,
 ) -> None:
-    """Show what VX11's processes printed. (What happened as events: `nats sub 'vx11.events.>'`.)"""
+    """Show what VX11's processes printed. (What happened, as events: `vx11 events`.)"""
     desk = desk_of(ctx)
     folder = desk.settings.home / "logs"
     chosen = files(folder, name)

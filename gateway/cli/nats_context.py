@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_text
 import os
+import pwd
 from pathlib import Path
 
 import typer
@@ -32,9 +33,20 @@ def nats_context(ctx: typer.Context, json: AsJson = False) -> None:
 
     def draw() -> None:
         desk.screen.line(f"wrote {path}")
-        desk.screen.advise(commands)
+        desk.screen.advise([*_where(desk.config), *commands])
 
     desk.screen.data({"path": str(path), "name": NAME, "url": run.nats_url, "nkey": str(seed)}, draw)
+
+
+def _where(config: Path) -> list[tuple[str, str]]:
+    """`nats` looks in the home of the user's account, also where HOME names another, as under sudo."""
+    try:
+        account = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:  # a user without an account, as in containers: then it goes by HOME
+        return []
+    if os.environ.get("XDG_CONFIG_HOME") or config == account / ".config":
+        return []
+    return [(f"export XDG_CONFIG_HOME={config}", f"nats would look in {account}")]
 
 
 def write(config: Path, url: str, seed: Path) -> Path:

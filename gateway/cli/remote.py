@@ -59,10 +59,13 @@ async def request(remote: Remote, message: Request[R], *, timeout: float | None 
 
 
 async def card_of(remote: Remote, actor: str) -> Card:
-    """What an actor says of itself. madre is asked, so that nobody wakes; she describes herself."""
+    """What an actor says of itself. madre is asked, so that nobody wakes; she describes herself, the keeper's verbs are known."""
+    from gateway.known import KEEPER
     from schemas.card import DescribeReply
     from schemas.madre import GetActor
 
+    if actor == KEEPER:
+        return _card_of_the_keeper()
     if actor == MADRE:
         try:
             reply = await remote.ask("vx11.madre.describe", {}, timeout=GetActor.timeout, idempotent=True)
@@ -71,6 +74,15 @@ async def card_of(remote: Remote, actor: str) -> Card:
             if failure.code != "not_found":  # a gateway passes on what is on a card, and describe is on none
                 raise
     return (await request(remote, GetActor(name=actor))).card
+
+
+def _card_of_the_keeper() -> Card:
+    """It is no actor that madre could tell of."""
+    from bus.cards import verb_of
+    from gateway.known import KEEPER, keeper_verbs
+    from schemas.card import Card
+
+    return Card(name=KEEPER, summary="looks after the log", verbs=[verb_of(kind) for _, kind in sorted(keeper_verbs().items())])
 
 
 def open_remote(settings: Settings) -> AbstractAsyncContextManager[Remote]:

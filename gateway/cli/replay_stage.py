@@ -129,6 +129,12 @@ def _draw(desk: Desk, status: ReplayStatus) -> None:
     from gateway.cli.amount import lasting, size
 
     line = desk.screen.line
+    if status.state == "done" and not (status.events or status.skipped or status.missing):
+        span = f"sequences {status.first} to {status.last}" if status.first <= status.last else ""
+        line(f"replayed 0 events: {f'nothing in {span} matches' if span else 'the log has nothing in that range'}")
+        for text in status.told:
+            line(f"  note       {text}")
+        return
     did = {"done": "replayed", "stopped": "stopped after", "failed": "failed after"}[status.state]
     where = (
         f" into {status.target}>" if status.target.endswith(".") else f" {status.target}" if status.target else ", nothing sent"

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 PIPED_WIDTH = 1_000
 """Columns when the output is no terminal: nothing is cut off for `grep` and `awk`."""
+GAP = 2
+SENTENCE = 10
+"""Columns that are left to a sentence before the words beside it are broken, too."""
 ASCII = {FAULT: "x", POLICY: "#", "●": "*", "○": "o", "◐": "~", "✔": "+", "▲": "!", "–": "-", "·": "-", "…": "..."}
 """What stands for a glyph where the terminal is not UTF-8."""
 STYLES = {
@@ -58,6 +61,11 @@ class Screen:
     def err(self) -> Console:
         return _console(sys.stderr)
 
+    @property
+    def columns(self) -> int:
+        """Of the terminal; where there is none, PIPED_WIDTH."""
+        return self.out.width
+
     def data(self, document: Any, draw: Callable[[], None]) -> None:
         """The document for programs, or what `draw` prints for people."""
         if self.json:
@@ -88,15 +96,27 @@ class Screen:
         sys.stdout.flush()
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
-        """A table without lines. A column whose name begins with `>` stands to the right."""
+        """A table without lines. A column whose name begins with `>` stands to the right.
+
+        On a narrow terminal it stands closer, and sentences are broken into lines before names and ids are: these are
+        typed again.
+        """
         from rich.table import Table
 
-        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-        for name in columns:
-            right = name.startswith(">")
-            table.add_column(name.lstrip(">"), justify="right" if right else "left", no_wrap=not self.out.is_terminal)
-        for row in rows:
-            table.add_row(*(self._cell(cell) for cell in row))
+        cells = [[self._cell(cell) for cell in row] for row in rows]
+        names = [name.lstrip(">") for name in columns]
+        fits = not self.out.is_terminal or sum(_widths(names, cells)) + GAP * len(names) <= self.columns
+        if not fits:
+            names = [name.replace(" ", "\n", 1) for name in names]
+        words = [all(_is_word(row[at].plain) for row in cells) for at in range(len(names))]
+        pairs = zip(_widths(names, cells), words, strict=True)
+        whole = sum(1 + (width if word else min(width, SENTENCE)) for width, word in pairs) <= self.columns
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, GAP if fits else 1, 0, 0))
+        for at, (name, given) in enumerate(zip(names, columns, strict=True)):
+            keep = fits or (words[at] and (whole or at == 0))
+            table.add_column(name, justify="right" if given.startswith(">") else "left", no_wrap=keep, overflow="fold")
+        for row in cells:
+            table.add_row(*row)
         self.out.print(table)
 
     def state(self, word: str, label: str = "") -> Text:
@@ -142,6 +162,17 @@ class Screen:
             for glyph, letter in ASCII.items():
                 text = text.replace(glyph, letter)
         return text.encode(encoding, "replace").decode(encoding)
+
+
+def _widths(names: Sequence[str], rows: Sequence[Sequence[Text]]) -> list[int]:
+    heads = [max(map(len, name.split("\n"))) for name in names]
+    return [max([head, *(row[at].cell_len for row in rows)]) for at, head in enumerate(heads)]
+
+
+def _is_word(text: str) -> bool:
+    """Also behind a glyph."""
+    parts = text.split()
+    return len(parts) <= 1 or (len(parts) == 2 and len(parts[0]) == 1 and not parts[0].isalnum())
 
 
 def _json(document: Any, indent: int | None = None) -> str:

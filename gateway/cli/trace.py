@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from gateway.cli.remote import Remote
 
 BAR = 40
+BAR_LEAST = 10
 """Columns of the waterfall."""
+BESIDE = 76
+"""Columns that are left to what stands beside it."""
 FRESH_S = 3.0
 """So long after the last span what is missing may still be on its way into the log."""
 AGAIN_S = 0.25
@@ -39,12 +42,7 @@ def trace(
     from schemas.errors import Failure
 
     desk = desk_of(ctx, json=json)
-    if desk.settings.get("VX11_URL"):
-        raise Failure(
-            "invalid",
-            "trace reads the log of this machine, but VX11_URL points to another",
-            next=[["unset VX11_URL", "to read this machine's log"]],
-        )
+    desk.need_this_machine("trace reads the log of this machine")
     found = desk.run(lambda remote: _traced(remote, correlation_id))
     if not found.spans:
         raise Failure(
@@ -94,7 +92,8 @@ def _draw(desk: Desk, correlation_id: str, found: Traced) -> None:
     told = f"{correlation_id}: {len(found.spans)} spans in {traces} trace{'s' if traces > 1 else ''}"
     desk.screen.line(told)
     desk.screen.line()
-    rows = [row for root in roots for row in _rows(root)]
+    bar = max(BAR_LEAST, min(BAR, desk.screen.columns - BESIDE))
+    rows = [row for root in roots for row in _rows(root, bar)]
     desk.screen.table(("what", ">at", ">took", "", "how"), rows)
     if found.how != "index":
         desk.screen.talk(found.how)
@@ -102,13 +101,13 @@ def _draw(desk: Desk, correlation_id: str, found: Traced) -> None:
         desk.screen.talk(f"partial: {reason}", style="yellow")
 
 
-def _rows(root: Branch) -> Iterator[tuple[str | Text, ...]]:
+def _rows(root: Branch, bar: int) -> Iterator[tuple[str | Text, ...]]:
     """Each root has a scale of its own: hours may lie between two of them."""
     begin, end = _extent(root)
 
     def rows(branch: Branch, lead: str, below: str) -> Iterator[tuple[str | Text, ...]]:
         span = branch.span
-        yield _what(span, lead), _at(span, begin, root=branch is root), _took(span), _bar(span, begin, end), _how(span)
+        yield _what(span, lead), _at(span, begin, root=branch is root), _took(span), _bar(span, begin, end, bar), _how(span)
         for number, child in enumerate(branch.below):
             last = number == len(branch.below) - 1
             yield from rows(child, below + ("└ " if last else "├ "), below + ("  " if last else "│ "))
@@ -141,12 +140,12 @@ def _took(span: Span) -> str:
     return "" if span.kind == "producer" else f"{span.took_ms:.1f} ms{' …' if span.open else ''}"
 
 
-def _bar(span: Span, begin: int, end: int) -> Text:
+def _bar(span: Span, begin: int, end: int, columns: int) -> Text:
     from rich.text import Text
 
     whole = max(1, end - begin)
-    start = min(BAR - 1, (span.start_us - begin) * BAR // whole)
-    length = max(1, min(BAR - start, round((span.end_us - span.start_us) * BAR / whole)))
+    start = min(columns - 1, (span.start_us - begin) * columns // whole)
+    length = max(1, min(columns - start, round((span.end_us - span.start_us) * columns / whole)))
     style = "red" if span.error else STYLE[span.kind]
     return Text.assemble(" " * start, (("◆" if span.kind == "producer" else "━") * length, style))
 

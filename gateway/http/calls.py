@@ -17,9 +17,9 @@ from bus.redaction import hidden_by
 from gateway.http import cloud, keeper
 from gateway.http.body import message_of
 from gateway.http.cards import Known
-from gateway.http.events import known_events
 from gateway.http.exchange import Exchange
 from gateway.http.streams import relay
+from gateway.known import KEEPER, known_events
 from schemas.card import Verb
 from schemas.errors import Failure
 from schemas.message import ACTOR_NAME, RESERVED, VERB_NAME, Event
@@ -48,7 +48,7 @@ async def call(x: Exchange) -> bytes | web.StreamResponse:
     actor, name = x.named["actor"], x.named["verb"]
     if (actor, name) == ONLY_HOSTS:
         raise Failure("forbidden", "what can be started is the word of hosts")
-    if actor == keeper.KEEPER:
+    if actor == KEEPER:
         return await keeper.ask(x, name)
     known = await x.parts.cards.get(actor)
     try:

@@ -6,15 +6,17 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from bus import cloudevents
 from bus.cloudevents import CloudEvent, Malformed
-from gateway.http.parts import StoredLike
 from gateway.moment import rfc3339
 from schemas.errors import Failure
+
+if TYPE_CHECKING:
+    from gateway.http.parts import StoredLike
 
 ID_CHARS_MOST = 200
 """Of the id by which the log knows an event again; a longer one becomes its hash."""

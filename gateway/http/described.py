@@ -9,10 +9,10 @@ import logging
 from gateway.http.answer import COMMON, Whole, json_response
 from gateway.http.asyncapi import Description
 from gateway.http.asyncapi_page import CONTENT_SECURITY_POLICY, page
-from gateway.http.events import known_events
 from gateway.http.exchange import Exchange
 from gateway.http.fits import Schema
 from gateway.http.last_described import Described
+from gateway.known import known_events
 from schemas.card import Card
 from schemas.errors import Failure
 

@@ -1,27 +1,20 @@
-"""The stored events for people: what each one says in a line, and the pages of their list."""
+"""The pages of the list of stored events."""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import time
-from collections.abc import Iterator, Mapping
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import from_json
+from pydantic import BaseModel, ConfigDict, Field
 
-import schemas
-from bus import call as calls
 from bus.cloudevents import BATCH
 from gateway.http.answer import COMMON, Whole
 from gateway.http.body import query_of
-from gateway.http.cloud import CloudLine, batch, opened
+from gateway.http.cloud import batch
 from gateway.http.exchange import Exchange
+from gateway.http.lines import EventLine, address_of, correlation_of, line_of, severity_of
 from gateway.http.parts import EventLog, StoredLike
 from gateway.moment import rfc3339
-from schemas.message import Event
 
 BLOCK = 500
 """Events that are read at a time."""
@@ -29,31 +22,9 @@ SCAN_MOST = 10_000
 """The newest events among which a filter is looked for; `scanned_from` says where the search ended."""
 LIMIT_MOST = 1_000
 PAGE = 100
-TEXT_MOST = 4_096
-"""Characters of a payload that is no JSON."""
 HOUR_S = 3_600.0
 SEQUENCE_DIGITS_MOST = 18
 """The server counts in 64 bits."""
-POWER = "vx11.events.power."
-TRIES = "vx11.events.dlq."
-"""Followed by the fact and the durable handler, `<actor>__<function>`."""
-
-
-class EventLine(BaseModel):
-    """One event. For old clients `timestamp`, `event_type` and `details` repeat `ts`, `type` and `payload`."""
-
-    id: int
-    ts: str
-    type: str
-    severity: str
-    module: str
-    correlation_id: str
-    summary: str
-    payload: Any
-    cloudevent: CloudLine
-    timestamp: str
-    event_type: str
-    details: Any
 
 
 class EventData(BaseModel):
@@ -96,7 +67,7 @@ class Wanted(BaseModel):
         actor, _, subject = address_of(stored.subject)
         return (
             (not self.correlation_id or correlation_of(stored) == self.correlation_id)
-            and (not self.severity or _severity(subject) == self.severity)
+            and (not self.severity or severity_of(subject) == self.severity)
             and (not self.module or actor == self.module)
         )
 
@@ -191,76 +162,3 @@ async def _backward(log: EventLog, query: EventQuery, first: int, last: int) -> 
 
 def _young(stored: StoredLike, query: EventQuery) -> bool:
     return query.hours_back is None or stored.at >= time.time() - query.hours_back * HOUR_S
-
-
-def correlation_of(stored: StoredLike) -> str:
-    """The conversation that an event belongs to; empty when it does not say."""
-    return stored.headers.get(calls.CORRELATION) or stored.headers.get("ce-vxcorrelationid", "")
-
-
-def _severity(subject: str) -> str:
-    kind = known_events().get(subject)
-    return kind.severity if kind else "info"
-
-
-def line_of(stored: StoredLike) -> EventLine:
-    """One event as it is shown. One that is of no known class is `info` and its subject is its summary."""
-    actor, fact, subject = address_of(stored.subject)
-    named, body = opened(stored)
-    payload = _payload(body)
-    kind = known_events().get(subject)
-    summary = f"malformed CloudEvent: {named.malformed}" if named.malformed else _summary(kind, payload, stored.subject)
-    moment = rfc3339(stored.at)
-    name = f"{subject.split('.')[2]}.{fact}"
-    return EventLine(
-        id=stored.sequence,
-        ts=moment,
-        type=name,
-        severity=_severity(subject),
-        module=actor,
-        correlation_id=correlation_of(stored),
-        summary=summary,
-        payload=payload,
-        cloudevent=named,
-        timestamp=moment,
-        event_type=name,
-        details=payload,
-    )
-
-
-def address_of(subject: str) -> tuple[str, str, str]:
-    """(actor, fact, subject of the class) of an event's subject. Those of power and of tries name their actor further behind."""
-    parts = subject.split(".")
-    if subject.startswith((POWER, TRIES)) and len(parts) >= 5:
-        return parts[4].partition("__")[0] if subject.startswith(TRIES) else parts[4], parts[3], ".".join(parts[:4])
-    return (parts[2] if len(parts) > 2 else ""), ".".join(parts[3:]), subject
-
-
-@cache
-def known_events() -> Mapping[str, type[Event]]:
-    """Every event class of the built-in schemas by its subject."""
-    for module in pkgutil.iter_modules(schemas.__path__):
-        importlib.import_module(f"schemas.{module.name}")
-    return {kind.subject: kind for kind in _below(Event) if "subject" in kind.__dict__}
-
-
-def _below(kind: type[Event]) -> Iterator[type[Event]]:
-    for one in kind.__subclasses__():
-        yield one
-        yield from _below(one)
-
-
-def _summary(kind: type[Event] | None, payload: Any, subject: str) -> str:
-    if kind is None:
-        return subject
-    try:
-        return kind.model_validate(payload).told()
-    except (ValidationError, KeyError, IndexError, ValueError):
-        return subject  # published plain, with other fields than its class has
-
-
-def _payload(body: bytes) -> Any:
-    try:
-        return from_json(body) if body else {}  # Python's own takes half characters, which nobody can be answered with
-    except ValueError:
-        return {"text": body.decode(errors="replace")[:TEXT_MOST]}

@@ -16,7 +16,8 @@ SILENT_S = 10.0
 """Five heartbeats missed."""
 
 State = Literal["opening", "checking", "whole", "broken", "closed", "silent", "unknown"]
-"""`closed`: the keeper cannot open its file. `silent`: it was heard before, and is not any more. `unknown`: never heard."""
+"""`closed`: the keeper cannot open its file, or not read on or write. `silent`: it was heard before, and is not any more.
+`unknown`: never heard."""
 BAD = frozenset({"broken", "closed", "silent"})
 
 

@@ -13,7 +13,7 @@ from bus.eventlog import EventLog
 from bus.recorder import Recorder
 from bus.settings import Settings
 from gateway.http.app import make_parts
-from gateway.http.hops import Hops
+from gateway.http.hops import SLICE, Hops
 from gateway.http.kept import HEARTBEATS
 from gateway.http.measured import Numbers
 from gateway.http.server import Bound, new_loop
@@ -49,7 +49,7 @@ async def _main(settings: Settings, url: str) -> int:
             bus.wire.on_close += [cut_off.set, stop.set]
             parts = make_parts(bus, cache, EventLog(bus), told)
             parts.bus_at = url.rpartition("/")[2]
-            parts.hops = Hops(Recorder(bus.wire, "tentaculo_link", "gateway"))
+            parts.hops = Hops(Recorder(bus.wire, "tentaculo_link", "gateway", slice_=SLICE))
             await Numbers(bus, parts).listen()
             await bus.listen(HEARTBEATS, parts.observed.keeper.heard)
             gc.freeze()  # what is there now stays: no look for cycles goes through it

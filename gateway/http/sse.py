@@ -16,10 +16,11 @@ from pydantic import BaseModel
 from bus.cloudevents import MEDIA
 from gateway.http.answer import Response
 from gateway.http.body import query_of
-from gateway.http.events import SEQUENCE_DIGITS_MOST, Wanted, line_of, list_cloudevents, list_events
+from gateway.http.events import SEQUENCE_DIGITS_MOST, Wanted, list_cloudevents, list_events
 from gateway.http.exchange import Exchange
 from gateway.http.frames import Frames
 from gateway.http.guard import Caller
+from gateway.http.lines import line_of
 from gateway.http.parts import StoredLike
 from gateway.tokens import SCOPES, digest
 from schemas.errors import Failure

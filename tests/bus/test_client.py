@@ -373,3 +373,12 @@ async def test_repeats_stop_with_the_answer(nats_server, bus, host):
         await looking
         await shop.wire.barrier()
     assert [msg.subject for msg in shop.got] == [Look.subject, Ask.subject, Look.subject]
+
+
+async def test_an_answer_that_came_while_the_process_was_busy_is_no_timeout(bus):
+    """A claim is asked for before its actor is imported, which may take longer than the claim may."""
+    asking = asyncio.create_task(bus.raw("vx11.nobody.home", timeout=0.1))
+    await asyncio.sleep(0)
+    bus.wire.flush()
+    time.sleep(0.3)  # noqa: ASYNC251 - the import
+    assert (await asking).headers["Status"] == "503"

@@ -86,3 +86,23 @@ async def test_what_the_permissions_refuse_is_counted_and_logged(nats_server, ca
     refused = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert "vx11.inst.switch.run1.chat" in refused[0]
     assert "vx11.switch.>" in refused[1]
+
+
+async def test_a_server_that_refuses_us_again_and_again_is_told_of_once(tmp_path, caplog, monkeypatch):
+    """It was two lines for each attempt, twenty times a second, in every log there is."""
+    tries: list[int] = []
+    with embedded(tmp_path / "ours") as server:
+        async with opened(server, "madre") as wire:
+            connect = wire._connect
+
+            async def counted() -> None:
+                tries.append(1)
+                await connect()
+
+            monkeypatch.setattr(wire, "_connect", counted)
+            server.kill()
+            with embedded(tmp_path / "theirs", server.port), caplog.at_level("INFO", "vx11.link"):
+                await until(lambda: "authorization" in str(wire.last_error).lower())
+                tries.clear()
+                await until(lambda: len(tries) > 5)
+    assert ["Authorization" in record.getMessage() for record in caplog.records].count(True) == 1

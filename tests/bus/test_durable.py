@@ -367,3 +367,12 @@ def test_faststream_comes_without_the_web_servers_that_it_would_take_along(tmp_p
     assert loaded("import faststream.nats", path=str(tmp_path)) == ["faststream", "fast_depends", "uvicorn", "aiohttp"]
     assert loaded("import bus.durable", "import aiohttp, uvicorn", str(tmp_path)) == ["faststream", "fast_depends"]
     assert loaded("import aiohttp, bus.durable") == ["faststream", "fast_depends", "aiohttp"]
+
+
+async def test_who_is_called_back_again_and_again_leaves_nothing_on_the_connection(bus):
+    consumers = DurableConsumers(bus.wire, [])
+    before = len(bus.wire.on_disconnect)
+    for _ in range(3):
+        await consumers.start()
+        await consumers.stop()
+    assert len(bus.wire.on_disconnect) == before

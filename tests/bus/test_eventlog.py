@@ -108,6 +108,45 @@ async def test_a_follower_needs_no_notice(madre, log, monkeypatch):
     await follower.aclose()
 
 
+async def test_a_follower_is_told_when_the_log_begins_anew(madre, log, monkeypatch):
+    """Made again, or put back from a copy: what is stored now has numbers that the follower has behind it."""
+    monkeypatch.setattr(eventlog, "LOOK_AGAIN_S", 0.05)
+    told = await sell(madre, 5)
+    config = (await madre.api("$JS.API.STREAM.INFO.VX11_EVENTS"))["config"]
+    follower = log.follow(0)
+    assert [(await anext(follower)).sequence for _ in told] == told
+    await madre.api("$JS.API.STREAM.DELETE.VX11_EVENTS")
+    await madre.api("$JS.API.STREAM.CREATE.VX11_EVENTS", json.dumps(config).encode())
+    assert await sell(madre, 2) == [1, 2]
+    async with asyncio.timeout(5):
+        with pytest.raises(Failure, match="anew") as failure:
+            await anext(follower)
+    assert failure.value.code == "unavailable"
+
+
+async def test_what_the_stream_did_not_take_makes_no_new_log(madre, log, monkeypatch):
+    """Everybody hears it, and it is not stored: the follower goes on."""
+    monkeypatch.setattr(eventlog, "LOOK_AGAIN_S", 0.05)
+    told = await sell(madre, 2)
+    follower = log.follow(0)
+    assert [(await anext(follower)).sequence for _ in told] == told
+    asked, bounds = asyncio.Event(), log.bounds
+
+    async def counted() -> tuple[int, int]:
+        asked.set()
+        return await bounds()
+
+    monkeypatch.setattr(log, "bounds", counted)
+    async with asyncio.timeout(10):
+        coming = asyncio.create_task(anext(follower))
+        while not asked.is_set():
+            madre.wire.send(SOLD, b"{}", headers={"Nats-Expected-Last-Sequence": "7000"})
+            await asyncio.sleep(0.02)
+        [sequence] = await sell(madre, 1)
+        assert (await coming).sequence == sequence
+    await follower.aclose()
+
+
 async def test_without_its_stream_the_log_says_so(madre, log, monkeypatch):
     monkeypatch.setattr(eventlog, "READ_S", 0.3)
     await madre.api("$JS.API.STREAM.DELETE.VX11_EVENTS")

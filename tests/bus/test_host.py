@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
+
+import pytest
 
 from bus.examine import watched
 from bus.host import Host
@@ -52,3 +55,51 @@ async def test_who_was_away_and_imports_slowly_is_asked_for_once_when_it_is_back
         assert [looked() for _ in range(4)] == [1, 0, 0, 0]
         heard()  # it could not be examined just then
         assert looked() == 1
+
+
+def closed(read: int) -> bool:
+    """Whether nobody has the other end of that pipe."""
+    os.set_blocking(read, False)
+    try:
+        return os.read(read, 1) == b""
+    except BlockingIOError:
+        return False
+
+
+@pytest.fixture
+def parking(tmp_path):
+    """A host, and what makes it hear of a parked process; the read end of that one's pipe."""
+    ours, zygote = socket.socketpair()
+    host, reads = Host(Deaf(), ours, Settings(tmp_path), name="h"), []
+
+    def parked(pid: int, generation: int = 0) -> int:
+        read, write = os.pipe()
+        reads.append(read)
+        host._pipes.append(write)
+        host._heard_zygote({"op": "spare", "pid": pid, "generation": generation})
+        return read
+
+    with ours, zygote:
+        yield host, parked
+        host._preload()
+    for read in reads:
+        os.close(read)
+
+
+def test_a_parked_process_that_died_unused_leaves_no_descriptor_behind(parking):
+    host, parked = parking
+    first, second = parked(41), parked(42)
+    assert (closed(first), closed(second), host._spare[0]) == (True, False, 42)
+
+
+def test_a_parked_process_that_knows_what_is_no_longer_on_disk_is_dismissed(parking):
+    host, parked = parking
+    first, old = parked(41), parked(42, generation=-1)
+    assert (closed(first), closed(old), host._spare[0]) == (False, True, 41)
+
+
+def test_a_parked_process_whose_pipe_did_not_arrive_is_none(parking):
+    """There was no descriptor to be had. What the zygote said after it is heard."""
+    host, _ = parking
+    host._heard_zygote({"op": "spare", "pid": 41, "generation": 0})
+    assert host._spare == (0, -1)

@@ -7,8 +7,10 @@ import json
 import signal
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ from bus.users import make_seeds
 from bus.wire import Wire
 from schemas.errors import Failure
 from tests.bus.shop import until
-from tests.bus.wires import count_into, freeze, opened, thaw
+from tests.bus.wires import PATIENCE_S, count_into, freeze, opened, thaw
 
 
 @contextmanager
@@ -78,22 +80,77 @@ async def test_an_eager_connection_that_is_refused_is_closed_for_good(nats_serve
     await wire.aclose()
 
 
-async def test_a_stranger_in_the_servers_place_is_named():
-    async def stranger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        await writer.drain()
-        await reader.read()
-        writer.close()
+async def test_what_is_subscribed_while_an_eager_connection_is_made_is_there(nats_server):
+    """Too late for the introduction, and too early for who writes by itself: nobody would have said it."""
+    got: list[bytes] = []
+    wire = Wire()
+    wire.be("madre")
 
-    server = await asyncio.start_server(stranger, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        with pytest.raises(Failure, match="no NATS server") as failed:
-            await Wire().open(f"nats://127.0.0.1:{port}", user="madre", seed=None, name="test")
+    async def meanwhile() -> None:
+        await wire.hear("vx11.shop.sell", count_into(got))
+        wire.send("vx11.shop.sell", b"meanwhile")
+
+    task = asyncio.create_task(meanwhile())
+    await wire.open(nats_server.url, user="madre", seed=nats_server.seed_file("madre"), name="eager", eager=True)
+    await task
+    await wire.barrier()
+    await wire.aclose()
+    assert got == [b"meanwhile"]
+
+
+@asynccontextmanager
+async def speaking(*said: bytes) -> AsyncIterator[int]:
+    """Who says that, then reads what it is told until it has a PONG, and hangs up. Yields its port."""
+
+    def speak() -> None:
+        with listening, listening.accept()[0] as client:
+            client.settimeout(PATIENCE_S)
+            for piece in said:
+                client.sendall(piece)
+                time.sleep(0.02)  # pieces that arrive apart
+            while said and b"PONG" not in (told := client.recv(4_096)) and told:
+                continue
+
+    listening = socket.create_server((LOOPBACK, 0))
+    thread = threading.Thread(target=speak)
+    thread.start()
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        await asyncio.to_thread(thread.join)
+
+
+@pytest.mark.parametrize("eager", [False, True])
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ((b"HTTP/1.1 400 Bad Request\r\n\r\n",), "no connection .* no NATS server"),
+        ((b'INFO {"max_payload"\r\n',), "no connection .* no NATS server"),
+        ((b"INFO 5\r\n",), "no connection .* no NATS server"),
+        ((), "hung up"),
+    ],
+)
+async def test_a_stranger_in_the_servers_place_is_named(said, why, eager):
+    """The only thing that the log of a wake that failed has to say."""
+    async with speaking(*said) as port:
+        with pytest.raises(Failure, match=why) as failed:
+            await Wire().open(f"nats://127.0.0.1:{port}", user="madre", seed=None, name="test", eager=eager)
     assert failed.value.code == "unavailable"
 
 
-@pytest.mark.parametrize("url", ["ws://127.0.0.1:1", "nats://", "http://127.0.0.1:1"])
+@pytest.mark.parametrize("eager", [False, True])
+async def test_a_greeting_in_pieces_and_a_ping_before_we_are_let_in_are_answered(eager):
+    wire = Wire()
+    async with speaking(b'INFO {"max', b'_payload": 1000}\r\nPING\r\n', b"PONG\r\n") as port:
+        await wire.open(f"nats://127.0.0.1:{port}", user="madre", seed=None, name="test", eager=eager)
+        assert wire.max_payload == 1_000
+        await until(lambda: not wire.is_connected)  # it has its PONG, and hangs up
+    await wire.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["ws://127.0.0.1:1", "nats://", "http://127.0.0.1:1", "nats://127.0.0.1:first", "127.0.0.1:99999"]
+)
 async def test_an_address_of_another_kind_is_refused_with_an_example(url):
     with pytest.raises(Failure, match="nats://host:port") as failed:
         await Wire().open(url, user="madre", seed=None, name="test")

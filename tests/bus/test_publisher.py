@@ -130,14 +130,15 @@ async def test_what_is_no_name_of_an_event_is_invalid_at_once(boss, bus):
     assert await outcomes(tasks) == list(range(1, 31))
 
 
-async def test_what_this_user_may_not_publish_is_told_and_harms_no_other(boss, bus, monkeypatch):
-    """The server answers nothing then, not even about the batch in which it was."""
-    monkeypatch.setattr(commit, "TRY_S", 0.5)
-    tasks = [publish(bus, f"e{n}") for n in range(20)]
-    tasks.insert(10, publish(bus, "denied", subject="vx11.events.power.spoiled.a.b"))
-    got = await outcomes(tasks)
-    assert got.pop(10) == "forbidden"
-    assert sorted(got) == list(range(1, 21))
+async def test_what_this_user_may_not_publish_is_told_and_neither_harms_nor_holds_up_others(boss, bus):
+    """The server answers nothing then, not even about the batch in which it was; but it says at once which subject it was."""
+    denied = 'vx11.events.power.sp"oi\\led.ä'
+    tasks = [publish(bus, f"e{n}", subject=denied if n % 4 == 3 else SOLD) for n in range(40)]
+    async with asyncio.timeout(commit.TRY_S):
+        got = await outcomes(tasks)
+    assert got[3::4] == ["forbidden"] * 10
+    assert sorted(one for one in got if one != "forbidden") == list(range(1, 31))
+    assert bus._publisher._unsettled == {}
 
 
 async def test_a_full_stream_stores_what_fits_and_says_so_of_the_rest(boss, bus):
@@ -183,6 +184,26 @@ async def test_a_lost_answer_doubles_nothing_even_after_the_duplicate_window(bos
     got = await asyncio.gather(*(publish(bus, f"e{n}") for n in range(number)))
     assert lost
     assert [(seq, id_) for seq, id_, _ in await stored(boss)] == [(seq, f"e{n}") for n, seq in enumerate(got)]
+
+
+@pytest.mark.parametrize("others", [0, 20])
+async def test_a_lost_answer_doubles_nothing_in_a_stream_that_was_made_anew(boss, bus, monkeypatch, others):
+    """Its numbers begin again, far below those that were acknowledged before."""
+    await asyncio.gather(*(publish(bus, f"old{n}") for n in range(10)))
+    config = (await boss.api(f"$JS.API.STREAM.INFO.{streams.EVENTS}"))["config"]
+    await boss.api(f"$JS.API.STREAM.DELETE.{streams.EVENTS}")
+    await boss.api(f"$JS.API.STREAM.CREATE.{streams.EVENTS}", json.dumps(config).encode())
+    await set_stream(boss, duplicate_window=int(WINDOW_S * streams.NS))
+    if others:
+        assert await publish(bus, "new") == 1
+    monkeypatch.setattr(commit, "TRY_S", 4 * WINDOW_S)
+    lost = drop_answers(monkeypatch, 1)
+    task = publish(bus, "doubtful")
+    await until(lambda: lost)
+    for n in range(others):
+        await boss.api("vx11.events.shop.bought", b"{}", headers={"Nats-Msg-Id": f"other{n}"})
+    assert await task == (2 if others else 1)
+    assert [id_ for _, id_, _ in await stored(boss)].count("doubtful") == 1
 
 
 async def test_a_first_copy_that_arrives_late_keeps_the_second_one_out(boss, bus, monkeypatch):
@@ -320,6 +341,19 @@ async def test_the_end_of_the_connection_is_told_to_whoever_waits(own, monkeypat
     got = await outcomes(tasks)
     assert got[-1] == "unavailable"
     assert {one for one in got if isinstance(one, str)} <= {"timeout", "unavailable"}
+
+
+async def test_the_end_of_the_connection_is_told_at_once_to_whoever_published_alone(own, monkeypatch):
+    """To what was asked over it no answer comes any more."""
+    server, _, _ = own
+    monkeypatch.setattr(commit, "TRY_S", 60.0)
+    async with asyncio.timeout(10):
+        async with connected(server, "actor") as bus:
+            freeze(server.process.pid)
+            task = publish(bus, "alone")
+            await asyncio.sleep(0)
+        assert await outcomes([task]) == ["unavailable"]
+    thaw(server.process.pid)
 
 
 async def test_a_stream_that_knows_no_batches_gets_the_events_one_by_one(boss, bus):

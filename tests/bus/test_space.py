@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import itertools
 
 import pytest
 
 from bus import space
-from bus.mending import CALM_S, PAUSE_FIRST_S, FailedWrites, Mending
+from bus.mending import CALM_S, PAUSE_FIRST_S, PAUSE_MOST_S, FailedWrites, Mending
 from bus.settings import Settings
 from bus.space import MIB, Reserve
 from bus.supervisor import AGAIN_MOST_S, Supervisor
@@ -179,6 +180,19 @@ def test_a_broken_disk_does_not_make_a_loop_of_restarts(house):
     assert house.look(later + PAUSE_FIRST_S) == [ServerMended]
 
 
+def test_a_disk_that_stays_broken_is_given_the_longest_pause_for_as_long_as_it_is(house):
+    """The pause itself is no calm: nothing works meanwhile."""
+    moments = []
+    for look in range(6 * int(PAUSE_MOST_S)):
+        now = 1_000 + 1.01 * look
+        house.fail()
+        if ServerMended in house.look(now):
+            moments.append(now)
+    pauses = [after - before for before, after in itertools.pairwise(moments)]
+    assert len(pauses) > 8
+    assert min(pauses[-3:]) >= PAUSE_MOST_S
+
+
 def test_a_server_that_is_not_ours_is_left_alone(tmp_path):
     log = tmp_path / "nats.log"
     mending = Mending(Reserve(tmp_path, measure=Disk(0.1)), log, None)
@@ -210,6 +224,34 @@ def test_what_cannot_be_started_on_a_full_disk_is_tried_again_and_the_supervisor
     supervisor._keep_up("nats-server", None, start, 1_000.0 + AGAIN_MOST_S)
     assert tries == [0, 1]
     assert (tmp_path / "run.json").exists()
+
+
+def test_a_server_whose_data_another_one_still_has_is_tried_again_and_the_supervisor_lives_on(tmp_path):
+    """It would take all services with it, for one that may be free in a moment."""
+    supervisor = Supervisor(Settings(tmp_path))
+    tries = []
+
+    def start() -> None:
+        tries.append(len(tries))
+        if len(tries) == 1:
+            raise Failure("conflict", "another server still runs on it")
+
+    supervisor._keep_up("nats-server", 1, start, 1_000.0)
+    supervisor._keep_up("nats-server", None, start, 1_000.0 + AGAIN_MOST_S)
+    assert tries == [0, 1]
+
+
+def test_what_is_to_be_told_waits_when_no_process_can_be_made(tmp_path, monkeypatch):
+    supervisor = Supervisor(Settings(tmp_path))
+    event = StorageBack(free_bytes=1, reserve_bytes=1, at="2026-01-02T03:04:05.678Z")
+    supervisor.untold = [event]
+
+    def none() -> int:
+        raise OSError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr("os.fork", none)
+    supervisor._look_at_room()
+    assert supervisor.untold == [event]
 
 
 def test_a_run_file_that_has_no_room_is_written_later(tmp_path, monkeypatch):

@@ -342,3 +342,19 @@ async def test_an_answer_is_no_status(wire, other, body, headers):
     await other.hear("vx11.shop.sell", lambda msg: other.send(msg.reply, body, headers=headers))
     await other.barrier()
     assert status_of(await answered(wire, "vx11.shop.sell")) == ""
+
+
+async def test_who_subscribed_as_the_line_broke_and_left_without_one_is_not_there_after_the_reconnect(tmp_path, monkeypatch):
+    """Its SUB had waited to be sent: requests were routed to somebody who had gone."""
+    monkeypatch.setattr(seam, "BARRIER_S", 0.05)
+    with embedded(tmp_path) as server:
+        async with opened(server, "madre", reconnect_s=0.3) as wire, opened(server, "madre") as other:
+            server.kill()
+            wire._line.transport.abort()
+            mine = await wire.hear("vx11.shop.sell", print, queue="shop")
+            await until(lambda: not wire.is_connected)
+            await wire.leave(mine)
+            server.start()
+            await wire.barrier()
+            await other.barrier()
+            assert status_of(await answered(other, "vx11.shop.sell")) == "503"

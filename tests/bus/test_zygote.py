@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from bus import zygote
+from bus import warm, zygote
 from bus.loading import TREE
 from bus.settings import Settings
+from bus.start import Start
 from bus.zygote import Examined, Zygote
+from schemas.errors import Failure
 
 NAME = "switch"
 
@@ -86,3 +88,38 @@ def test_without_a_descriptor_for_its_source_half_a_card_is_one_that_is_asked_fo
     monkeypatch.setattr(zygote, "faulty", refused)
     forker._read_card(read)
     assert told(host)["files"] == []
+
+
+@pytest.mark.parametrize("parked", [0, 77])
+def test_a_name_for_who_has_died_is_a_death_and_nobody_elses_name(forking, parked):
+    """However long ago it died: taken for alive, its end would never have been told."""
+    forker, host = forking
+    forker.spare, forker.died = parked, -9
+    forker._named(42, {"actor": NAME, "run": "r1"})
+    assert told(host) == {"op": "exited", "run": "r1", "pid": 42, "code": -9}
+    assert (forker.spare, forker.children) == (parked, {})
+
+
+async def test_why_an_instance_did_not_reach_the_server_is_in_its_own_log(forking, monkeypatch):
+    """The host's report of its end points there."""
+    forker, _ = forking
+    forker.url = "nats://127.0.0.1:9"
+    logs: list[Path] = []
+    monkeypatch.setattr(zygote, "write_output_to", logs.append)
+    start = Start(NAME, id="1", run="r1", revision=1, epoch=1, host="h", record={"actor": NAME})
+    with pytest.raises(Failure, match="no NATS server answers"):
+        await forker._live(vars(start))
+    assert logs == [forker.settings.home / "logs" / f"{NAME}.log"]
+
+
+@pytest.mark.parametrize("call", ["socket.create_server", "threading.Thread.start"])
+async def test_where_nothing_can_be_rehearsed_a_wake_is_slower_and_nobody_ends(tmp_path, monkeypatch, call):
+    """Whoever is parked died of it, and the next one five seconds later."""
+
+    def refused(*_) -> None:
+        raise {"socket": OSError, "threading": RuntimeError}[call.partition(".")[0]]("none to be had")
+
+    monkeypatch.setattr(call, refused)
+    before = descriptors()
+    await warm.rehearse(Settings(tmp_path))
+    assert descriptors() == before

@@ -52,6 +52,16 @@ def test_madre_shows_her_own_card(terminal, remote) -> None:
     assert terminal("call", "madre.explain").document == {"sentence": "it sleeps"}
 
 
+def test_the_keeper_can_be_called_although_it_has_no_card(terminal, remote) -> None:
+    """madre knows actors only, and would say that there is none of this name."""
+    remote.answers["vx11.keeper.stop_replay"] = {"id": "mine"}
+    assert terminal("call", "keeper.stop_replay", "id=mine").document == {"id": "mine"}
+    assert remote.asked == [("vx11.keeper.stop_replay", {"id": "mine"})]
+    ran = terminal("call", "keeper.describe")
+    assert "its verbs are accept, " in ran.err
+    assert "vx11 call keeper.describe" not in ran.err
+
+
 def test_the_whole_request_may_be_json_and_single_fields_beat_it(terminal, remote) -> None:
     terminal("call", "greeter.greet", "--json", '{"name": "Bo", "count": 1}', "count=2")
     assert remote.asked[-1][1] == {"name": "Bo", "count": 2}

@@ -16,6 +16,32 @@ def test_why_the_keeper_cannot_keep_it_is_told_as_it_says_it(terminal, remote):
     assert "its key is not" in terminal("log", "status").err
 
 
+def test_with_the_address_of_another_machine_this_ones_log_does_not_pass_for_its(terminal, tmp_path):
+    """An export of the wrong machine would be believed."""
+    terminal.settings.variables["VX11_URL"] = "http://far:8000"
+    for words in (
+        ("log", "status"),
+        ("log", "export", str(tmp_path / "log.jsonl")),
+        ("golden", "greeter"),
+        ("trace", "first-call"),
+    ):
+        ran = terminal(*words)
+        assert "VX11_URL points to another" in ran.err, words
+    assert list(tmp_path.glob("log.jsonl*")) == []
+
+
+def test_a_file_that_cannot_be_written_is_said_so(terminal, tmp_path):
+    """It is no fault of the program."""
+    ran = terminal("log", "export", str(tmp_path / "nowhere" / "log.jsonl"))
+    assert (ran.code, "cannot be written: No such file or directory" in ran.err) == (65, True)
+
+
+def test_madre_is_not_asked_again(terminal):
+    """To record her is no help: she cannot be tried in a sandbox."""
+    ran = terminal("golden", "madre")
+    assert (ran.code, "cannot be asked again" in ran.err, "VX11_RECORD" in ran.err) == (2, True, False)
+
+
 def test_without_a_reason_nothing_is_accepted(terminal, remote):
     assert terminal("log", "accept").code != 0
     assert remote.asked == []

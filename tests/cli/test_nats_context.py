@@ -52,5 +52,14 @@ def test_xdg_config_home_is_honoured(monkeypatch, tmp_path) -> None:
     assert make_desk(None).config == tmp_path / ".config"
 
 
+def test_where_nats_would_look_elsewhere_it_says_so(monkeypatch, terminal, home) -> None:
+    """It goes by the user's account, not by HOME; without a word it would find no context."""
+    run_here(home, "nats://127.0.0.1:4999")
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    assert f"export XDG_CONFIG_HOME={terminal.config}" in terminal("nats-context").err
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(terminal.config))
+    assert "XDG_CONFIG_HOME" not in terminal("nats-context").err
+
+
 def test_it_needs_a_running_vx11(terminal) -> None:
     assert terminal("nats-context").code == 69

@@ -30,6 +30,18 @@ def test_every_command_that_shows_data_has_json() -> None:
     assert without - {"torture"} <= WITHOUT_DATA
 
 
+def test_on_a_narrow_terminal_names_and_ids_stay_whole(monkeypatch, capsys) -> None:
+    """They are what is typed next; a sentence may take two lines."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    ids = ["408fa840-6f5a-4031-bf17-84f88c57113a", "operator_backend"]
+    Screen().table((">when", "why", "conversation", "by"), [("3 min ago", "a request for chat that has a reason", *ids)])
+    printed = capsys.readouterr().out
+    assert [one for one in ids if one not in printed] == []
+    assert "…" not in printed
+
+
 @pytest.mark.parametrize("text", ["a\tb", ":bee: [bold]x[/bold]", "x" * 500, "ñandú 日本"])
 def test_a_line_of_data_is_printed_as_it_is(capsys, text) -> None:
     Screen().line(text)

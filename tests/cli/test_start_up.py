@@ -42,6 +42,13 @@ def test_the_commands_are_known_without_importing_what_they_need() -> None:
     assert ran.stdout.strip() == "[]"
 
 
+def test_the_events_are_shown_without_importing_the_gateway_itself() -> None:
+    """An HTTP server in the way of a look at the log costs more than the look."""
+    code = "import sys, gateway.http.lines, gateway.cli.events; print('aiohttp' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "False"
+
+
 def test_the_shell_completes_commands() -> None:
     ran = vx11(_VX11_COMPLETE="complete_bash", COMP_WORDS="vx11 sta", COMP_CWORD="1")
     assert ran.stdout.split() == ["status"]

@@ -11,7 +11,7 @@ from bus.wire import Msg
 from gateway.cli.events import Wanted, document_of, moment_of, subject_of
 from gateway.cli.process import Seen
 from gateway.cli.top import Ears, Traffic, percentile, rows_of
-from gateway.http.events import line_of
+from gateway.http.lines import line_of
 from schemas.errors import Failure
 from schemas.madre import ActorList, ActorStatus, Explanation, Step
 

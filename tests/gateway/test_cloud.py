@@ -16,7 +16,7 @@ from bus import cloudevents
 from bus.cloudevents import BATCH, STRUCTURED
 from bus.eventlog import Stored
 from gateway.http import cloud
-from gateway.http.events import line_of
+from gateway.http.lines import line_of
 from tests.gateway.test_calls import bus  # noqa: F401 - its actors and their cards
 from tests.gateway.test_doors import is_error
 from tests.gateway.test_events import Reader

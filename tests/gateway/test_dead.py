@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.http.events import address_of
+from gateway.http.lines import address_of
 from schemas.dead import Dead, DeadDropped, DeadLetter, DeadList, DeadRetried, DropDead, GetDead, ListDead, RetryDead, Tried
 from schemas.errors import Failure
 

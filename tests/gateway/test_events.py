@@ -9,7 +9,8 @@ import time
 import pytest
 
 from gateway.http import events
-from gateway.http.events import known_events, line_of
+from gateway.http.lines import line_of
+from gateway.known import known_events
 from schemas.errors import Failure
 from schemas.power import Failed
 from tests.gateway.scripted import ScriptedLog

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.http.events import known_events
 from gateway.http.fits import validator
+from gateway.known import known_events
 from schemas import madre, operator_backend, switch
 from schemas.message import Message, Request
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 
@@ -189,6 +190,37 @@ async def test_a_stream_that_was_cut_and_has_grown_again_is_not_read_on(archive)
         assert (await keeper.state()).findings[-1].sequence == 16
 
 
+@pytest.mark.parametrize("cut_short", [TimeoutError, Failure("storage_full", "keeper.db cannot grow")], ids=["late", "full"])
+async def test_a_comparison_of_the_end_that_was_cut_short_is_made_again(archive, monkeypatch, cut_short):
+    """A search waits for it a second at most, and what it finds may find no room: neither is a reason to read on."""
+    async with archive.checked(dataclasses.replace(QUICK, upkeep_s=3_600.0, gather_s=3_600.0)) as keeper:
+        watch = keeper.watch
+        async with archive.connect() as bus:
+            await sell(bus, 30)
+        await watch.catch_up()
+        archive.damage(lambda block: block[: records(block)[15][0]])
+        async with archive.connect() as bus:
+            await sell(bus, 60, start=1_000)
+        await until(lambda: watch._doubted)
+        with monkeypatch.context() as patched, pytest.raises(type(cut_short) if isinstance(cut_short, Failure) else cut_short):
+
+            def fails(bad) -> None:
+                raise cut_short
+
+            async def hangs() -> None:
+                await asyncio.Event().wait()
+
+            if isinstance(cut_short, Failure):
+                patched.setattr(watch, "found", fails)
+            else:
+                patched.setattr(watch, "_bad_end", hangs)
+            async with asyncio.timeout(1.0):
+                await watch.catch_up()
+        await watch.catch_up()
+        assert watch.broken, "it was read on"
+        assert watch.broken.sequence == 16
+
+
 async def test_a_cut_behind_a_new_beginning_is_found_too(archive):
     """The chain has nothing of its own to compare yet: only the stream's end says that something is gone."""
     async with archive.checked() as keeper:
@@ -196,7 +228,7 @@ async def test_a_cut_behind_a_new_beginning_is_found_too(archive):
             sequences = await sell(bus, 30)
         await until(lambda: keeper.watch.ledger.head >= sequences[-1])
         with keeper.watch.written():
-            keeper.watch.ledger.begin(STREAM, keeper.watch.ledger.head)
+            keeper.watch.ledger.begin(STREAM, 1, keeper.watch.ledger.head)
         archive.damage(lambda block: block[: records(block)[10][0]])
         await until(lambda: keeper.health()["state"] == "broken", "nothing was found")
         assert (await keeper.state()).findings[0].sequence == 11
@@ -278,6 +310,21 @@ async def test_a_keeper_without_its_key_says_so_and_goes_on_when_it_is_back(arch
         key.chmod(0o600)
         await settled(keeper)
         assert keeper.health()["state"] == "whole"
+
+
+async def test_a_keeper_that_cannot_write_its_file_does_not_call_the_log_whole(archive, monkeypatch):
+    """What is stored meanwhile is vouched for by nobody."""
+    monkeypatch.setattr("actors.keeper.keeper.OPENING_S", 0.0)
+    async with archive.checked() as keeper, archive.connect() as bus:
+
+        def full(entries, *_) -> None:
+            raise Failure("storage_full", "keeper.db cannot grow")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(keeper.watch.index, "add", full)
+            await sell(bus, 1)
+            await until(lambda: keeper.health() == {"state": "closed", "reason": "keeper.db cannot grow"})
+        await until(lambda: keeper.health() == {"state": "whole"})
 
 
 def test_the_file_of_the_keeper_is_encrypted(tmp_path):

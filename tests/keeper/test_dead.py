@@ -235,6 +235,58 @@ async def test_a_request_that_killed_its_instances_is_asked_again_and_done_when_
     assert await messages(boss, streams.DLQ) == 0
 
 
+async def test_a_request_that_was_asked_again_and_took_too_long_is_known_by_its_id_next(boss, actor, keeper, monkeypatch):
+    """It may have been done: its actor answers the copy without doing it again. What has failed is tried anew."""
+    letter = dead.request_letter("baker", "bake", b"{}", {}, "2 instances died", {})
+    await actor.publish_raw(letter.subject, letter.body, headers=letter.headers)
+    ids: list[str] = []
+    refused = b'{"error": {"code": "busy", "message": "the oven is in use"}}'
+
+    def answer(msg: Msg) -> None:
+        ids.append(msg.headers["vx11-request-id"])
+        if len(set(ids)) == 1 and len(ids) > 1:
+            actor.wire.send(msg.reply, refused, headers={"Nats-Service-Error-Code": "503", "Nats-Service-Error": "busy"})
+
+    await actor.listen("vx11.baker.bake", answer)
+    await actor.wire.barrier()
+    monkeypatch.setattr("actors.keeper.dead.ASK_S", 0.2)
+    letters = DeadLetters(keeper)
+    for _ in range(3):
+        with pytest.raises(Failure):
+            await letters.retry(RetryDead(sequence=1))
+    assert ids[0] == ids[1], ids
+    assert ids[1] != ids[-1], ids
+
+
+async def test_a_list_reads_no_more_of_long_letters_than_it_shows(boss, actor, keeper, monkeypatch):
+    """Else a few hundred of them would be in memory at once, with their bodies."""
+    await buried(boss, actor, *(bytes(700_000) for _ in range(4)))
+    letters, pages = DeadLetters(keeper), []
+    page = letters._letters.page
+
+    async def counted(*asked, **more):
+        found = await page(*asked, **more)
+        pages.append(len(found))
+        return found
+
+    monkeypatch.setattr(letters._letters, "page", counted)
+    assert len((await letters.list(ListDead(limit=1))).letters) == 1
+    assert sum(pages) == 1
+
+
+async def test_a_strangers_letter_does_not_keep_the_others_from_being_listed(boss, actor, keeper):
+    await buried(boss, actor, b"1")
+    await actor.publish_raw("vx11.dlq.baker.bake", b"x", headers={dead.SUBJECT: "no-subject-of-ours"})
+    assert [one.sequence for one in (await DeadLetters(keeper).list(ListDead())).letters] == [1, 2]
+
+
+def test_what_a_message_says_of_letters_is_not_its_letters_word():
+    """Whoever asks could have the keeper send the body where only she may publish, or keep it from being retried."""
+    theirs = {dead.CONSUMER: "shop__note", dead.STREAM: streams.EVENTS, dead.REDACTED: "1", "colour": "red"}
+    made = dead.request_letter("baker", "bake", b"{}", theirs, "2 instances died", {})
+    assert sorted(made.headers) == sorted(["colour", dead.REASON, dead.SUBJECT, dead.DETAIL])
+
+
 async def test_a_request_whose_secrets_were_not_kept_is_not_asked_again(boss, actor, keeper):
     body, schema = b'{"phrase": "open sesame", "token": "abc"}', {"properties": {"phrase": {"secret": True}}}
     letter = dead.request_letter("baker", "bake", body, {}, "2 instances died", schema)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -66,6 +70,8 @@ def test_each_signal_has_its_own_switch(tmp_path: Path, variables: dict[str, str
         ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/json", "http/protobuf only"),
         ("OTEL_TRACES_EXPORTER", "zipkin", "none of otlp, none"),
         ("OTEL_TRACES_SAMPLER", "sometimes", "parentbased_always_on"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "often", "OTEL_METRIC_EXPORT_INTERVAL"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "0", "milliseconds"),
     ],
 )
 def test_what_cannot_be_is_told_with_what_can(tmp_path: Path, variable: str, value: str, told: str) -> None:
@@ -94,6 +100,92 @@ def test_a_batch_that_is_never_taken_does_not_stand_before_the_others(tmp_path: 
     one._failed(one._queue.popleft())
     assert (waiting(one), one.counts.dropped, one._waiting) == ([span.span_id for span in spans(3)], 2, 3)
     assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"], "told once, not each time"
+
+
+class Sink:
+    """A receiver that takes what it gets when `open` is set."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.asked = threading.Event()
+
+    def send(self, _: object) -> bool:
+        self.asked.set()
+        self.open.wait()
+        return True
+
+
+async def looked(one: Telemetry, condition: Callable[[], object]) -> None:
+    """Until it holds."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "LOOK_S", 0.005)
+    monkeypatch.setattr(telemetry, "SAVE_S", 0.0)
+
+
+async def test_what_is_on_its_way_to_the_receiver_is_not_noted_as_sent(tmp_path: Path, hurried: None) -> None:
+    """Else it is lost when the process ends before the receiver has it."""
+    (tmp_path / "keeper").mkdir()
+    one, sink = made(tmp_path), Sink()
+    one._read = {telemetry.STREAM: 7, telemetry.CALLS: 9}
+    one._put(spans(2))
+    tasks = [asyncio.create_task(one._send_for_ever(cast("Any", sink)))]
+    await looked(one, sink.asked.is_set)
+    tasks.append(asyncio.create_task(one._look_for_ever()))
+    looks = count_looks(one)
+    await looked(one, lambda: looks() > 3)
+    assert not one._file.exists()
+    sink.open.set()
+    await looked(one, one._file.exists)
+    assert one._load() == one._read
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_how_far_it_came_is_noted_although_there_is_always_something_new(tmp_path: Path, hurried: None) -> None:
+    """Else a busy system would send hours of it again after a restart."""
+    (tmp_path / "keeper").mkdir()
+    one, sink = made(tmp_path), Sink()
+    sink.open.set()
+    one._read = {telemetry.STREAM: 7, telemetry.CALLS: 9}
+    one.gathering.ready = lambda _: iter(spans(1))  # type: ignore[method-assign]
+    tasks = [asyncio.create_task(one._send_for_ever(cast("Any", sink))), asyncio.create_task(one._look_for_ever())]
+    await looked(one, one._file.exists)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_full_disk_does_not_end_the_export(tmp_path: Path, hurried: None, caplog: pytest.LogCaptureFixture) -> None:
+    one = made(tmp_path)
+    one._read = {telemetry.STREAM: 7, telemetry.CALLS: 9}
+    looks = count_looks(one)
+    looking = asyncio.create_task(one._look_for_ever())
+    await looked(one, lambda: looks() > 3)  # its folder is not there
+    assert not looking.done()
+    assert len(caplog.records) == 1, "told once"
+    (tmp_path / "keeper").mkdir()
+    await looked(one, one._file.exists)
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+
+
+def count_looks(one: Telemetry) -> Callable[[], int]:
+    times = itertools.count()
+    ready, made = one.gathering.ready, [0]
+
+    def counted(now: float) -> Iterator[Span]:
+        made[0] = next(times)
+        return ready(now)
+
+    one.gathering.ready = counted  # type: ignore[method-assign]
+    return lambda: made[0]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"VX11_EVENTS": 1}', '{"VX11_EVENTS": "x", "VX11_CALLS": 1}'])

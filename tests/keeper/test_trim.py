@@ -7,8 +7,13 @@ import dataclasses
 import pytest
 
 from actors.keeper import trim
+from actors.keeper.ledger import SCHEMA, Ledger
+from actors.keeper.rules import Rules
+from actors.keeper.signer import Signer
 from bus import streams
+from bus.moment import rfc3339
 from bus.streams import ensure_consumer
+from bus.vault import open_vault
 from schemas.errors import Failure
 from tests.keeper.archive import QUICK, SOLD, Archive, readable, sell, settled, until, until_true
 
@@ -140,3 +145,42 @@ async def moved(archive: Archive, through: int) -> bool:
 
 async def room(bus) -> bool:
     return (await trim.room_in(bus)).share < 0.8
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """A chain of 30 events with a checkpoint at every tenth."""
+    vault = open_vault(tmp_path / "keeper.db", bytes(32), SCHEMA)
+    kept = Ledger(vault)
+    kept.begin(streams.EVENTS, 1, 0)
+    kept.append(1, [bytes(32)] * 30)
+    yield kept
+    vault.close()
+
+
+DAY_S = 86_400.0
+NOW = 2_000_000_000.0
+MONTH = Rules(keep_s=30 * DAY_S)
+
+
+def planned(ledger: Ledger, *made_at: float) -> int:
+    """Up to where events go, with checkpoints at 10, 20 and so on, made at these moments."""
+    signer = Signer(bytes(32), streams.EVENTS)
+    for number, at in enumerate(made_at, 1):
+        ledger.sign(signer.sign(number, 10 * number, bytes(32).hex(), rfc3339(at)))
+    found = trim.plan(ledger, MONTH, trim.Room(1, 30, 100, 1_000), {}, NOW)
+    return found.through.sequence if found else 0
+
+
+def test_all_that_is_of_age_goes(ledger):
+    assert planned(ledger, NOW - 40 * DAY_S, NOW - 31 * DAY_S, NOW - 29 * DAY_S) == 20
+
+
+def test_young_events_do_not_go_because_the_clock_was_behind_for_a_moment(ledger):
+    """A machine without a battery begins in 1970, until somebody tells it the time."""
+    assert planned(ledger, NOW - 2 * DAY_S, 0.0, NOW - DAY_S) == 0
+    assert planned(ledger, NOW - 40 * DAY_S, NOW - 2 * DAY_S, 0.0) == 10
+
+
+def test_a_clock_that_was_ahead_for_a_moment_keeps_nothing_for_good(ledger):
+    assert planned(ledger, NOW + 4_000 * DAY_S, NOW - 31 * DAY_S, NOW - DAY_S) == 20

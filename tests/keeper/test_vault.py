@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import stat
 
 import pytest
 
+from bus import vault
 from bus.settings import Settings
 from bus.vault import derived, key_of, open_vault
 from schemas.errors import Failure
@@ -126,6 +128,26 @@ def test_what_is_no_key_is_said(tmp_path, text):
     own.chmod(0o600)
     with pytest.raises(Failure, match="holds no key"):
         key_of(Settings(tmp_path), own, tmp_path / "one.db")
+
+
+def test_a_folder_that_cannot_be_one_is_said(tmp_path):
+    """An error of the system would end the process again and again, and nobody would be told why."""
+    (tmp_path / "keeper").write_text("in the way")
+    with pytest.raises(Failure, match="keeper") as caught:
+        key_of(Settings(tmp_path), tmp_path / "keeper" / "one.key", tmp_path / "keeper" / "one.db")
+    assert caught.value.code == "unavailable"
+    with pytest.raises(Failure, match="cannot be opened"):
+        open_vault(tmp_path / "keeper" / "one.db", KEY, SCHEMA)
+
+
+def test_a_disk_that_has_no_room_for_the_key_is_said(tmp_path, monkeypatch):
+    def full(path, text) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(vault, "write_secret", full)
+    with pytest.raises(Failure, match="free some space") as caught:
+        key_of(Settings(tmp_path), tmp_path / "one.key", tmp_path / "one.db")
+    assert caught.value.code == "storage_full"
 
 
 def test_derived_keys_are_keys_of_their_own():

@@ -26,7 +26,7 @@ from bus.records import Records
 from gateway.cli.bus_remote import BusRemote
 from gateway.cli.events import Wanted, newest
 from gateway.cli.why import SILENT, _explained
-from gateway.http.events import EventLine
+from gateway.http.lines import EventLine
 from gateway.torture.system import System, scratch
 from schemas.errors import Failure
 from schemas.power import ActorRecord

@@ -183,6 +183,13 @@ async def test_an_actor_that_does_not_exist_is_named_with_those_that_do(ground: 
         await ground.madre.control.wake("bakr", "test")
 
 
+@pytest.mark.parametrize("name", ["madre", "keeper"])
+async def test_what_always_runs_is_not_said_to_be_missing(ground: Playground, name: str):
+    """Whoever sees it in `vx11 ps` and types `vx11 sleep` would look for a fault."""
+    with pytest.raises(Failure, match=f"not_found: {name} is a part of VX11 that always runs"):
+        await ground.madre.control.wake(name, "test")
+
+
 # -- kept awake ---------------------------------------------------------------------------------------------------------
 
 

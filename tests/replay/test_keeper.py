@@ -138,6 +138,26 @@ async def test_a_fifth_at_a_time_is_refused_and_an_id_is_used_once_at_a_time(bus
             assert (await bus.request(StopReplay(id=name))).state == "stopped"
 
 
+async def test_of_those_that_begin_at_the_same_time_four_play_and_each_id_once(bus):
+    """A process takes its time to come up; whoever asks meanwhile must not slip in beside it."""
+
+    async def begun(name: str) -> str:
+        try:
+            return (await bus.request(StartReplay(id=name, pace="step", detach=True))).id
+        except Failure as failure:
+            return failure.code
+
+    names = ["twin", "twin", *(f"one-of-{n}" for n in range(5))]
+    got = await asyncio.gather(*(begun(name) for name in names))
+    try:
+        assert sorted(got[:2]) == ["conflict", "twin"]
+        assert got[2:].count("busy") == 2
+        assert len([one for one in got if one in names]) == 4
+    finally:
+        for name in {one for one in got if one in names}:
+            assert (await bus.request(StopReplay(id=name))).state == "stopped"
+
+
 async def test_a_killed_process_of_a_replay_is_told_of(system, bus):
     """kill -9 in the middle: the keeper lives, and says where it ended."""
     await bus.request(StartReplay(id="struck", pace="step", detach=True))

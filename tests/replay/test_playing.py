@@ -13,6 +13,7 @@ from bus.pace import Clock, Errors
 from bus.replay import Replay
 from bus.replay_target import Sandbox
 from schemas.errors import Failure
+from schemas.keeper import Find, Found
 from schemas.replay import StartReplay
 from tests.replay.theatre import Theatre, connected, plain_scan, until
 
@@ -65,6 +66,20 @@ async def test_a_pause_stops_the_clock_and_moves_the_rest(stage):
     assert summary.state == "done"
     assert summary.error_p99_ms < BUSY_P99_MS
     assert summary.took_s < summary.wanted_s + 0.4
+
+
+async def test_what_goes_on_after_a_pause_says_that_it_plays(stage):
+    """At any pace: who sees `paused` goes on and cannot pause again."""
+    await stage.fill(sales(10))
+    replay = stage.replay(pace="max")
+    replay.pause()
+    playing = asyncio.create_task(replay.run())
+    await until(lambda: replay.state == "paused")
+    said, send = [], stage.player.wire.send
+    stage.player.wire.send = lambda *args, **more: (said.append(replay.status.state), send(*args, **more))
+    replay.resume()
+    await playing
+    assert set(said) == {"playing"}
 
 
 async def test_the_pace_can_be_changed_on_the_way(stage):
@@ -244,6 +259,18 @@ async def test_live_events_that_find_no_room_end_the_replay_with_the_reason(stag
     summary = await stage.play(live=True, pace="max")
     assert summary.state == "failed"
     assert "begins with" in summary.error
+
+
+async def test_large_live_events_are_no_more_at_a_time_than_may_wait(stage):
+    """Those of a conversation are read together, however large they are."""
+    number, body = 24, b'{"x": "%s"}' % (b"x" * 900_000)
+    await stage.fill([(SOLD, body, {"correlation_id": "conversation-1"})] * number)
+    found = Found(events=list(range(1, number + 1)), calls=[], indexed_events=number, indexed_calls=0)
+    await stage.boss.listen(Find.subject, lambda msg: stage.boss.wire.send(msg.reply, found.model_dump_json().encode()))
+    await stage.boss.wire.barrier()
+    summary = await stage.play(correlation_id="conversation-1", live=True, pace="max")
+    assert (summary.state, summary.error, summary.events) == ("done", "", number)
+    assert len(await plain_scan(stage.server)) == 2 * number
 
 
 async def test_a_user_without_the_right_is_told_so(stage):

@@ -13,7 +13,7 @@ import pytest
 
 from bus.eventlog import EventLog
 from bus.replay import Replay
-from bus.selection import fits
+from bus.selection import Ahead, Page, Plan, Reading, fits
 from schemas.errors import Failure
 from schemas.keeper import Find, Found
 from schemas.replay import StartReplay
@@ -209,6 +209,14 @@ async def test_a_conversation_is_known_wherever_it_is_said(stage):
     assert stage.sequences == [4]
 
 
+async def test_what_the_index_says_is_judged_as_a_scan_judges(stage):
+    """It may be of a log that was replaced, and takes ids from a body that a trace does not."""
+    await stage.fill([("vx11.events.shop.sold", b"{}", {"correlation_id": f"conversation-{n}"}) for n in range(6)])
+    await know(stage, Found(events=[2, 4, 5], calls=[], indexed_events=6, indexed_calls=0))
+    summary = await stage.play(correlation_id="conversation-3", pace="max")
+    assert (stage.sequences, summary.events) == ([4], 1)
+
+
 async def test_without_a_keeper_the_summary_says_that_the_log_was_read_through(stage):
     await stage.fill(some_events(50))
     summary = await stage.play(correlation_id="conversation-3", pace="max")
@@ -259,6 +267,8 @@ def test_patterns_fit_as_nats_has_it(pattern, subject, fit):
     [
         ({"since": "yesterday"}, "no moment"),
         ({"since": "2026-01-31T08:00:00"}, "2026-01-31T08:00:00Z"),
+        ({"since": "0001-01-01T00:00:00+05:00"}, "no moment"),
+        ({"until": "9999-12-31T23:59:59-05:00"}, "no moment"),
         ({"since": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"}, "no time at all"),
         ({"first": 9, "last": 3}, "above"),
         ({"filters": ["vx11.>.shop"]}, "no subject"),
@@ -271,6 +281,19 @@ def test_patterns_fit_as_nats_has_it(pattern, subject, fit):
 def test_what_makes_no_sense_is_refused_with_what_to_write_instead(wanted, says):
     with pytest.raises(ValueError, match=says):
         StartReplay(**wanted)
+
+
+async def test_what_breaks_while_it_is_read_is_told_and_not_waited_for():
+    class Broken(Reading):
+        async def page(self, after: int) -> Page | None:
+            raise KeyError("Nats-Subject")
+
+    ahead = Ahead(Broken(None, Plan(1, 9, 1)), 0)
+    async with asyncio.timeout(5):
+        with pytest.raises(Failure, match="internal") as failure:
+            await ahead.next()
+    assert "Nats-Subject" in failure.value.message
+    await ahead.close()
 
 
 async def test_power_alone_is_refused_live(stage):

@@ -17,7 +17,7 @@ from faststream.specification.asyncapi.v3_0_0.schema import ApplicationSchema
 
 from gateway.http.asyncapi import document
 from gateway.http.asyncapi_page import STYLE, page
-from gateway.http.events import known_events
+from gateway.known import known_events
 from schemas.errors import Failure
 from schemas.madre import ActorDetail
 from tests.gateway.scripted import CARD, LIST, actor, listed
