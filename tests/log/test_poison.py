@@ -37,7 +37,7 @@ RETRY_S = "1,2,4,30" if LONG else "0.5"
 TRIES = RETRY_S.count(",") + 2
 SETTLED_S = 900.0 if LONG else 60.0
 """A bomb ends its process five times, after which the actor rests longer each time: 1, 2, 4 s and so on."""
-LAG_MOST_S = 400.0 if LONG else 20.0
+LAG_MOST_S = 240.0 if LONG else 20.0
 """From the storing of a good event to its handling: with two bombs the actor rests for 3 min altogether."""
 AT_ONCE = 200
 
