@@ -89,7 +89,8 @@ def _draw(desk: Desk, correlation_id: str, found: Traced) -> None:
 
     roots = tree(found.spans)
     traces = len({span.trace_id for span in found.spans})
-    told = f"{correlation_id}: {len(found.spans)} spans in {traces} trace{'s' if traces > 1 else ''}"
+    spans = len(found.spans)
+    told = f"{correlation_id}: {spans} span{'s' if spans > 1 else ''} in {traces} trace{'s' if traces > 1 else ''}"
     desk.screen.line(told)
     desk.screen.line()
     bar = max(BAR_LEAST, min(BAR, desk.screen.columns - BESIDE))
