@@ -14,7 +14,6 @@ import struct
 
 from bus.eventlog import Stored
 
-HASH_BYTES = 32
 MARK_BYTES = 8
 """Of each event's hash this much is kept, so that the first bad event is known and not only its block."""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gateway.cli.remote import Remote
     from schemas.dead import Dead, DeadLetter
     from schemas.errors import Failure
-    from schemas.message import Message, Request
+    from schemas.message import Request
 
 dlq = typer.Typer(help="Dead letters: events and requests that could not be handled, kept whole.", no_args_is_help=True)
 
@@ -168,20 +168,10 @@ def _chosen(desk: Desk, numbers: list[int] | None, wanted: tuple[str, str | None
 
 def _each(desk: Desk, numbers: list[int], message: Callable[[int], Request[Any]], done: str) -> None:
     """One after the other over one connection; a failure does not keep the others from it."""
-    from gateway.cli.remote import request
-    from schemas.errors import CODES, Failure
+    from gateway.cli.remote import request_each
+    from schemas.errors import CODES
 
-    async def work(remote: Remote) -> tuple[list[Message], list[tuple[int, Failure]]]:
-        good: list[Message] = []
-        failed: list[tuple[int, Failure]] = []
-        for number in numbers:
-            try:
-                good.append(await request(remote, message(number)))
-            except Failure as failure:
-                failed.append((number, failure))
-        return good, failed
-
-    good, failed = desk.run(work)
+    good, failed = desk.run(lambda remote: request_each(remote, numbers, message))
     if len(numbers) == 1 and failed:
         raise failed[0][1]
     document: dict[str, Any] = {

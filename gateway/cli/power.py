@@ -45,20 +45,10 @@ def restart(ctx: typer.Context, actors: Names, reason: Reason = "restarted from 
 
 
 def _move(desk: Desk, names: list[str], message: Callable[[str], Request[Moved]]) -> None:
-    from gateway.cli.remote import Remote, request
-    from schemas.errors import CODES, Failure
+    from gateway.cli.remote import request_each
+    from schemas.errors import CODES
 
-    async def work(remote: Remote) -> tuple[list[Moved], list[tuple[str, Failure]]]:
-        moved: list[Moved] = []
-        failed: list[tuple[str, Failure]] = []
-        for name in names:
-            try:
-                moved.append(await request(remote, message(name)))
-            except Failure as failure:
-                failed.append((name, failure))
-        return moved, failed
-
-    moved, failed = desk.run(work)
+    moved, failed = desk.run(lambda remote: request_each(remote, names, message))
     if len(names) == 1 and failed:
         raise _about(*failed[0])
     document: dict[str, Any] = {

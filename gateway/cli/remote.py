@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from schemas.message import Message, Request
 
     R = TypeVar("R", bound=Message)
+    K = TypeVar("K")
 
 MADRE = "madre"
 
@@ -56,6 +57,20 @@ async def request(remote: Remote, message: Request[R], *, timeout: float | None 
             "internal", f"the answer of {kind.subject} is not what this version of vx11 understands", why=str(error)
         ) from error
     return read
+
+
+async def request_each(
+    remote: Remote, of: Iterable[K], message: Callable[[K], Request[R]]
+) -> tuple[list[R], list[tuple[K, Failure]]]:
+    """One after the other; a failure does not keep the others from it. The replies, and who failed of what."""
+    good: list[R] = []
+    failed: list[tuple[K, Failure]] = []
+    for one in of:
+        try:
+            good.append(await request(remote, message(one)))
+        except Failure as failure:
+            failed.append((one, failure))
+    return good, failed
 
 
 async def card_of(remote: Remote, actor: str) -> Card:
