@@ -28,6 +28,7 @@ CODES: dict[str, Code] = {
     "too_large": Code(413, 65, False),
     "unsupported_media": Code(415, 65, False),
     "busy": Code(429, 75, False),
+    "over_budget": Code(429, 75, False),
     "cancelled": Code(499, 75, True),
     "internal": Code(500, 70, True),
     "not_installed": Code(501, 69, False),

@@ -36,7 +36,7 @@ def question(request: Chat, model: str, *, ask_usage: bool) -> dict[str, Any]:
     """The body of a request for a streamed answer. What the caller left open is left out."""
     asked: dict[str, Any] = {
         "model": model,
-        "messages": [turn.model_dump() for turn in request.messages],
+        "messages": [turn.model_dump(exclude_none=True) for turn in request.messages],
         "stream": True,
     }
     if ask_usage:
