@@ -183,7 +183,8 @@ class Bus(Plain):
         frames come faster than they are read.
         """
         frames = Unread(lambda: self._settle(token))
-        token, asking = self._open(subject, body, timeout, False, request_id, {**(headers or {}), call.STREAM: "1"}, frames.put)
+        more = {**(headers or {}), call.STREAM: "1", call.PROBE: "1"}
+        token, asking = self._open(subject, body, timeout, False, request_id, more, frames.put)
         try:
             async with asyncio.timeout(max(0.0, asking.deadline - time.time())) as clock:
                 while True:

@@ -75,6 +75,11 @@ class Replies:
             self._bytes -= ENTRY_BYTES + len(oldest.body or b"")
             self.complete_since = max(self.complete_since, oldest.made)
 
+    def joined(self, key: Key) -> bool:
+        """Whether a copy waits for what runs, too."""
+        outcome = self._running.get(key)
+        return outcome is not None and len(outcome.replies) > 1
+
     def awaited_until(self, key: Key) -> float:
         outcome = self.find(key)
         return outcome.deadline if outcome else 0.0

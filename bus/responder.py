@@ -8,7 +8,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from contextvars import copy_context
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from bus import call
 from bus.actor import Actor, Handler
 from bus.bodies import Bodies
 from bus.call import Call
-from bus.chunks import Chunks
+from bus.chunks import Chunks, asks_stream
 from bus.doubts import Doubts
 from bus.recorder import Recorder
 from bus.redaction import secrets_of
@@ -206,13 +206,15 @@ class Responder:
     async def _stream(self, msg: Msg, handler: Handler, circumstances: Call, message: Message, wanted: dict[str, Any]) -> bytes:
         """Send the chunks if a stream was asked for; the whole reply, which comes last, is the answer either way."""
         chunk_type, whole = handler.message.chunk_type(), None
-        chunks = Chunks(self._wire, msg.reply, self.run, circumstances.correlation_id) if _streamed(msg, handler) else None
-        async with aclosing(handler.run(message, **wanted)) as items:
-            async for item in items:
-                if not isinstance(item, chunk_type):
-                    whole = item
-                elif chunks:
-                    await chunks.send(item.model_dump_json(by_alias=True).encode())
+        chunks = Chunks(self._wire, msg, self.run, circumstances.correlation_id) if _streamed(msg, handler) else None
+        joined = partial(self._replies.joined, _key(circumstances, handler.verb))
+        with chunks.while_read(unless=joined) if chunks else nullcontext():
+            async with aclosing(handler.run(message, **wanted)) as items:
+                async for item in items:
+                    if not isinstance(item, chunk_type):
+                        whole = item
+                    elif chunks:
+                        await chunks.send(item.model_dump_json(by_alias=True).encode())
         if whole is None:
             raise Failure("internal", f"{handler.name} ended without its reply")
         body: bytes = whole.model_dump_json(by_alias=True).encode()
@@ -305,7 +307,7 @@ class Responder:
         """The first copy has not come: it may have been begun elsewhere, and is not begun here, not even if it comes later."""
         failure = Failure("crashed", "an instance died that may have begun this request; it is not executed twice")
         head = self._headers(circumstances)
-        body = self._refusal(failure, circumstances, head, streamed=_asks_stream(msg))
+        body = self._refusal(failure, circumstances, head, streamed=asks_stream(msg))
         self._replies.begin(key, time.time(), circumstances.deadline, msg.reply, msg.data)
         self._replies.end(key, time.time(), body, head, self._connection)
         self._send(msg.reply, body, head)
@@ -313,7 +315,7 @@ class Responder:
 
     def _refuse(self, msg: Msg, verb: str, circumstances: Call, failure: Failure) -> None:
         headers = self._headers(circumstances)
-        self._send(msg.reply, self._refusal(failure, circumstances, headers, streamed=_asks_stream(msg)), headers)
+        self._send(msg.reply, self._refusal(failure, circumstances, headers, streamed=asks_stream(msg)), headers)
         if verb in self.actor.requests:
             self.stats.count(verb, 0.0, failure.code)
         self._record(verb, circumstances, time.time(), 0.0, failure.code)
@@ -389,10 +391,6 @@ def _key(circumstances: Call, verb: str) -> Key:
     return circumstances.caller, verb, circumstances.request_id
 
 
-def _asks_stream(msg: Msg) -> bool:
-    return (msg.headers or call.NO_HEADERS).get(call.STREAM) == "1"
-
-
 def _streamed(msg: Msg, handler: Handler) -> bool:
     """Whether the answer goes out in pieces: they are asked for, and there is somewhere to send them."""
-    return handler.streams and bool(msg.reply) and _asks_stream(msg)
+    return handler.streams and bool(msg.reply) and asks_stream(msg)

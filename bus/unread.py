@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from bus import call
 from bus.wire import Msg
 from schemas.errors import Failure
 
@@ -24,7 +25,8 @@ class Unread:
         self._over = False
 
     def put(self, frame: Msg | Failure) -> None:
-        if self._over:
+        """Whoever looks for its reader needs no answer: only one that is not there gives one."""
+        if self._over or (isinstance(frame, Msg) and call.PROBE in (frame.headers or call.NO_HEADERS)):
             return
         self._frames.put_nowait(frame)
         self._bytes += _size(frame)

@@ -133,6 +133,11 @@ def inbox_prefix(user: str) -> str:
     return INBOX if user == "client" else f"{INBOX}_{user}"
 
 
+def may_answer(user: str) -> bool:
+    """Whether `user` may publish to the inboxes of others."""
+    return user in _TABLE and _TABLE[user].answers
+
+
 def answerable(reply: str) -> str:
     """`reply` when it is somebody's inbox, else empty.
 

@@ -15,10 +15,11 @@ from pathlib import Path
 from random import getrandbits
 from typing import Any
 
+from bus import call
 from bus.link import Link
 from bus.protocol import Msg, Subscription, head_of, headers_of, publication
 from bus.refusal import refusal
-from bus.users import answerable, inbox_prefix
+from bus.users import answerable, inbox_prefix, may_answer
 from schemas.errors import Failure
 
 __all__ = ["Heard", "Msg", "Subscription", "Wire", "status_of"]
@@ -177,9 +178,15 @@ class Wire(Link):
         if heard := self._answers.get(token):
             heard(msg)
         elif (barrier := self._barriers.get(token)) is None:
-            self.strays += 1
+            self._stray(msg)
         elif not barrier.done():
             barrier.set_result(None)
+
+    def _stray(self, msg: Msg) -> None:
+        """Who still works for an answer that has been given up, and asks whether it is wanted, is told."""
+        self.strays += call.PROBE not in (msg.headers or call.NO_HEADERS)
+        if msg.reply and may_answer(self._user):
+            self.send(answerable(msg.reply))
 
     def _came(self, sid: int, subject: bytes, reply: bytes, head: bytes, body: bytes) -> None:
         """Hand a message over. One whose subject cannot be read is counted and left out."""
