@@ -34,6 +34,20 @@ class Bucket:
 
     async def all(self) -> dict[str, dict[str, Any]]:
         """Key to document. Raises Failure when the bucket cannot be read to its end."""
+        return await self.read([">"])
+
+    async def last(self) -> dict[str, Any] | None:
+        """The document that was written last, whatever its key; None when there is none. Raises Failure."""
+        body = json.dumps({"last_by_subj": f"{self._keys}>"}).encode()
+        msg = await self._bus.raw(self._get, body, timeout=READ_S)
+        if status := status_of(msg):
+            if status == "404":
+                return None
+            raise Failure("unavailable", f"{self._keys} cannot be read: {status}")
+        return None if _removed(msg) else json.loads(msg.data)
+
+    async def read(self, keys: list[str]) -> dict[str, dict[str, Any]]:
+        """Those of these keys that are there, with their documents. Raises Failure as `all` does."""
         found: dict[str, dict[str, Any]] = {}
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -45,12 +59,12 @@ class Bucket:
             elif status:
                 if not done.done():
                     done.set_exception(Failure("unavailable", f"{self._keys} cannot be read: {status}"))
-            elif not any(name in (msg.headers or {}) for name in REMOVED):
+            elif not _removed(msg):
                 found[(msg.headers or {})["Nats-Subject"].removeprefix(self._keys)] = json.loads(msg.data)
 
         token, reply = self._bus.wire.await_answer(heard)
         try:
-            self._bus.wire.send(self._get, json.dumps({"multi_last": [f"{self._keys}>"]}).encode(), reply=reply)
+            self._bus.wire.send(self._get, json.dumps({"multi_last": [self._keys + key for key in keys]}).encode(), reply=reply)
             async with asyncio.timeout(READ_S):
                 with self._bus.unless_lost(done):
                     await done
@@ -59,3 +73,7 @@ class Bucket:
         finally:
             self._bus.wire.forget_answer(token)
         return found
+
+
+def _removed(msg: Msg) -> bool:
+    return any(name in (msg.headers or {}) for name in REMOVED)

@@ -19,6 +19,7 @@ JOBS = "VX11_JOBS"
 DLQ = "VX11_DLQ"
 ACTORS = "VX11_ACTORS"
 LEASES = "VX11_LEASES"
+USAGE = "VX11_USAGE"
 
 MIB = 1024 * 1024
 NS = 1_000_000_000
@@ -29,6 +30,8 @@ JOBS_BYTES = 256 * MIB
 DLQ_BYTES = 256 * MIB
 BUCKET_BYTES = 64 * MIB
 CALLS_AGE_S = 24 * 3600
+USAGE_AGE_S = 400 * 24 * 3600
+"""A day's usage is kept this long."""
 DUPLICATES_S = 120
 """A message id is remembered this long: what is tried again later than that is looked for first (`bus.recall`)."""
 HEADER_ROOM_BYTES = 16 * 1024
@@ -90,6 +93,7 @@ def stream_configs(max_payload: int, *, events_bytes: int = EVENTS_BYTES) -> lis
         _stream(DLQ, "vx11.dlq.>", max_bytes=DLQ_BYTES),
         bucket_config(ACTORS, history=ACTORS_HISTORY),
         bucket_config(LEASES, allow_msg_ttl=True, subject_delete_marker_ttl=MARKER_S * NS),
+        bucket_config(USAGE, max_age=USAGE_AGE_S * NS),
     ]
 
 

@@ -108,6 +108,7 @@ _TABLE = {
             "vx11.hb.>",
             "$SRV.>",
             "$KV.VX11_ACTORS.>",
+            "$KV.VX11_USAGE.*",
             "$JS.API.INFO",
             "$JS.API.STREAM.NAMES",
             "$JS.API.STREAM.INFO.*",
@@ -182,7 +183,7 @@ def write_secret(path: Path, text: str) -> None:
     """Write `path` whole or not at all, readable by its owner only."""
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())

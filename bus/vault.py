@@ -10,10 +10,11 @@ import hashlib
 import hmac
 import logging
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlcipher3 import dbapi2 as sqlcipher
 
@@ -33,6 +34,8 @@ LOCK_S = 0.2
 """For another process that is just leaving."""
 CACHE_KIB = 512
 """Of decrypted pages in memory; the process that holds this is always there."""
+LEAST_FREE_BYTES = 1024 * 1024
+"""With less a failed writing is no sign of damage."""
 OTHERS = 0o077
 """Permission bits of everybody but the owner."""
 
@@ -112,8 +115,11 @@ class Vault:
             raise _failure(self.path, error) from error
 
 
-def open_vault(path: Path, key: bytes, schema: str) -> Vault:
+def open_vault(path: Path, key: bytes, schema: str, *, synchronous: Literal["FULL", "NORMAL"] = "FULL") -> Vault:
     """Open or create the database; `schema` is executed, and must be good for a database that has it already.
+
+    `synchronous`: NORMAL does not wait for the disk at each commit. A killed process loses nothing by that; when the power
+    fails the last transactions may be missing, whole ones.
 
     Raises Failure("unavailable" | "conflict" | "storage_full") that says what to do.
     """
@@ -127,7 +133,8 @@ def open_vault(path: Path, key: bytes, schema: str) -> Vault:
         try:
             connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the first to need the key
-            for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL", f"cache_size = -{CACHE_KIB}"):
+            sync, cache = f"synchronous = {synchronous}", f"cache_size = -{CACHE_KIB}"
+            for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", sync, cache):
                 connection.execute(f"PRAGMA {pragma}").fetchall()
             connection.executescript(schema)
         except BaseException:
@@ -165,7 +172,7 @@ def _failure(path: Path, error: Exception) -> Failure:
     told = str(error)
     if "locked" in told:
         return Failure("conflict", f"{path} is in use by another process; end it first")
-    if "full" in told:
+    if "full" in told or ("disk I/O" in told and _is_full(path)):
         return Failure("storage_full", f"{path} cannot grow: {told}; free some space")
     if "not a database" in told:
         why = "its key is another one, or its beginning is damaged; put its own key or its last backup back"
@@ -173,6 +180,14 @@ def _failure(path: Path, error: Exception) -> Failure:
     if "malformed" in told or "disk I/O" in told:
         return Failure("unavailable", f"{path} is damaged ({told}); put its last backup back")
     return Failure("unavailable", f"{path}: {told}")
+
+
+def _is_full(path: Path) -> bool:
+    """Whether that is why a file cannot even be opened: its log has to be written to for that."""
+    try:
+        return shutil.disk_usage(path.parent).free < LEAST_FREE_BYTES
+    except OSError:
+        return False
 
 
 def _keep_private(path: Path, *, ours: bool) -> None:

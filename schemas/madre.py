@@ -334,11 +334,12 @@ class DropLease(Request[Nothing]):
 
 
 class MadreChatReply(Message):
-    """`understood` is False when madre could only say what she does understand. `pending`: she asks for a yes."""
+    """`understood`: False when she only says what she understands; `nearest` is most like it. `pending`: she asks for a yes."""
 
     response: str
     understood: bool
     pending: bool = False
+    nearest: list[str] = []
     action: dict[str, Any] | None = None
 
 
@@ -350,6 +351,27 @@ class Chat(Request[MadreChatReply]):
 
     message: str = Field(min_length=1, max_length=4000)
     session_id: str = ""
+
+
+class Recognised(Message):
+    """`hers`: she answers it in `chat`. `dropped`: what she had asked a yes for in this session and does not do now."""
+
+    hers: bool
+    dropped: str = ""
+
+
+class Recognise(Request[Recognised]):
+    """Whether a message is madre's beyond doubt: an order with names, or the answer to her question, which else is dropped."""
+
+    subject: ClassVar = "vx11.madre.recognise"
+    idempotent: ClassVar = True
+    scope: ClassVar = "chat"
+    passive: ClassVar = True
+
+    message: str = Field(min_length=1, max_length=4000)
+    session_id: str = ""
+    asked: bool = False
+    """Her last word in this session was a question, whether or not she remembers it."""
 
 
 class Register(Request[Nothing]):

@@ -7,21 +7,31 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from schemas.message import Message, Nothing, Request, Streamed
+from schemas.switch import Speaker
 
 MESSAGE_MAX_CHARS = 4_000
+MODEL_MAX_CHARS = 256
 OFFSET_MAX = 1_000_000
 """No list is that long, and every store can count to it."""
 
 
 class ChatChunk(Message):
-    """A piece of the answer's text. `restart`: what was said so far was cut off and is replaced from here."""
+    """A piece of the answer's text. `restart`: what was said so far was cut off and is replaced from here.
+
+    `speaker`: set where somebody begins to speak, so also where another goes on in the middle of an answer.
+    """
 
     text: str
     restart: bool = False
+    speaker: Speaker | None = None
 
 
 class ChatReply(Message):
-    """`degraded`: switch did not answer; `fallback_source` and `reason` say who did and why. `latency_ms`: milliseconds."""
+    """`reason`: why it was this one who answered. `note`: what is to be known of the answer, as "offline model, 135M, English".
+
+    `degraded`: switch did not answer; `fallback_source` says who did, `fallback_code` with which error code switch failed.
+    `pending`: madre asks for a yes, and hears the next message of this session first. `latency_ms`: milliseconds.
+    """
 
     volatile: ClassVar = ("latency_ms", "session_id", "message_id")
 
@@ -36,12 +46,20 @@ class ChatReply(Message):
     status: Literal["ok", "degraded"]
     degraded: bool
     fallback_source: str | None = None
+    fallback_code: str | None = None
     reason: str | None = None
+    note: str = ""
+    speakers: list[Speaker] = []
+    """Who said what, in order; more than one when an answer was continued by another."""
+    pending: bool = False
     history: Literal["stored", "unavailable"] = "stored"
 
 
 class Chat(Streamed[ChatChunk, ChatReply]):
-    """Answer a message in a session: switch first, madre when switch cannot."""
+    """Answer a message in a session: switch first, madre when it is about operating VX11 or when switch cannot.
+
+    `model`: which one is wished for; `invalid` when nobody has it. Without it switch chooses.
+    """
 
     subject: ClassVar = "vx11.operator_backend.chat"
     timeout: ClassVar = 60.0
@@ -49,12 +67,15 @@ class Chat(Streamed[ChatChunk, ChatReply]):
 
     message: str = Field(min_length=1, max_length=MESSAGE_MAX_CHARS)
     session_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    model: str | None = Field(default=None, min_length=1, max_length=MODEL_MAX_CHARS)
     user_id: str | None = Field(default=None, max_length=128)
     metadata: dict[str, Any] = {}
     context: dict[str, Any] = {}
 
 
 class SessionLine(Message):
+    """`speakers`, `reason`, `note`, `pending`: of an answer, as in its ChatReply."""
+
     volatile: ClassVar = ("message_id", "at")
 
     message_id: str
@@ -63,6 +84,10 @@ class SessionLine(Message):
     at: str
     provider: str = ""
     model: str = ""
+    speakers: list[Speaker] = []
+    reason: str = ""
+    note: str = ""
+    pending: bool = False
 
 
 class SessionSummary(Message):

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from schemas.message import Event, Message, Nothing, Request, Streamed
+from schemas.message import Event, Message, Nothing, Request, Secret, Streamed
 
 Kind = Literal["chat", "platform", "job", "audio"]
 """What a message is about: talk, operating VX11 (madre), a piece of work (hormiguero), audio (shubniggurath)."""
@@ -131,6 +131,32 @@ class ListProviders(Request[ProviderList]):
     scope: ClassVar = "read"
 
 
+class SetProvider(Request[ProviderStatus]):
+    """Describe a provider in `providers.toml` by exactly these lines; comments and all other tables stay.
+
+    `lines`: as in the file, but for its key. `key`: is stored in a file of its own; an empty one takes it away, without one
+    the key that is there stays as long as the provider stays at its place. `invalid` says what is wrong with which line.
+    """
+
+    subject: ClassVar = "vx11.switch.set_provider"
+    idempotent: ClassVar = True
+    scope: ClassVar = "admin"
+
+    name: str = Field(min_length=1, max_length=40)
+    lines: dict[str, Any] = Field(max_length=50)
+    key: Secret | None = Field(default=None, max_length=1_000)
+
+
+class RemoveProvider(Request[ProviderList]):
+    """Take a provider out of `providers.toml`. Answers with those that are left."""
+
+    subject: ClassVar = "vx11.switch.remove_provider"
+    idempotent: ClassVar = True
+    scope: ClassVar = "admin"
+
+    name: str = Field(min_length=1, max_length=40)
+
+
 class ModelInfo(Message):
     id: str
     provider: str
@@ -174,6 +200,8 @@ class Routed(Message):
     candidates: list[Candidate] = []
     """Best first; whom a chat would ask."""
     cpu_ms: float
+    note: str = ""
+    """Why it was not the embedding that decided, where it was not."""
 
 
 class Route(Request[Routed]):
@@ -229,10 +257,13 @@ class ModelFailed(Event):
 
 
 class ModelAnswered(Event):
-    """A model has answered, whole or in part. `money`: US dollars. `billed`: tokens that count against the budgets."""
+    """A model has answered, whole or in part, or broke off and nobody can say how much it did.
+
+    `money`: US dollars. `billed`: tokens that count against the budgets.
+    """
 
     subject: ClassVar = "vx11.events.switch.model_answered"
-    summary: ClassVar = "{provider} answered with {model}"
+    summary: ClassVar = "{provider} is paid {billed} tokens of {model}"
 
     provider: str
     model: str
@@ -242,13 +273,3 @@ class ModelAnswered(Event):
     """As the provider counted them; None: it did not say, and what was reserved is billed."""
     billed: int
     money: float
-
-
-class ModelMemoryWanted(Event):
-    """Somebody needs the memory that a loaded model holds: whoever holds it lets go once it is not working."""
-
-    subject: ClassVar = "vx11.events.models.wanted"
-    severity: ClassVar = "debug"
-    summary: ClassVar = "{who} waits for the models' memory"
-
-    who: str

@@ -71,6 +71,14 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Red
         yield server
 
 
+@pytest.fixture(scope="session")
+def weights() -> Path:
+    """A real language model, as a GGUF file."""
+    from tests.weights import smollm2
+
+    return smollm2()
+
+
 class House:
     """Judges the whole run at its end: skips, time, processes."""
 

@@ -33,6 +33,8 @@ from schemas.madre import (
     OpenWindow,
     PolicyApplied,
     PolicyState,
+    Recognise,
+    Recognised,
     Register,
     RenewLease,
     Restart,
@@ -150,6 +152,11 @@ async def chat(request: Chat, assistant: Assistant, call: Call) -> MadreChatRepl
     scopes = set(call.scopes.replace(",", " ").split())
     may_move = not scopes or "power" in scopes  # whoever has bus credentials, and so no scopes, is an operator
     return await assistant.answer(request.message, request.session_id, time.monotonic(), may_move=may_move, path=_path(call))
+
+
+@actor.handles
+async def recognise(request: Recognise, assistant: Assistant) -> Recognised:
+    return await assistant.recognise(request.message, request.session_id, time.monotonic(), asked=request.asked)
 
 
 def _path(call: Call) -> list[str]:

@@ -11,15 +11,17 @@ from typing import Any, Literal, Protocol
 
 from actors.madre import speech
 from actors.madre.moves import Moves
-from actors.madre.phrases import Language, Phrase, language_of, understand
+from actors.madre.phrases import Phrase, nearest, understand
 from actors.madre.speech import say
 from schemas.errors import Failure
+from schemas.language import Language, language_of
 from schemas.madre import (
     ActorList,
     ActorStatus,
     Explanation,
     MadreChatReply,
     Moved,
+    Recognised,
     Transition,
     Window,
     WindowClosed,
@@ -41,6 +43,7 @@ NEAR = 0.5
 Move = Literal["wake", "sleep", "restart"]
 Stop = Literal["sleep", "restart", "close"]
 MOVES = frozenset(("wake", "sleep", "restart", "open_window", "close_window", "yes"))
+ANSWERS = frozenset(("yes", "no"))
 
 
 class Operations(Protocol):
@@ -134,15 +137,38 @@ class Assistant:
         language = (phrase.language if phrase else None) or language_of(message) or talk.language
         pending, talk.pending, talk.language = talk.pending, None, language
         if phrase is None:
-            reply = MadreChatReply(response=speech.help_text(language, "not_understood"), understood=False)
+            told = speech.help_text(language, "not_understood")
+            reply = MadreChatReply(response=told, understood=False, nearest=nearest(message, language))
         else:
             reply = await self._reply(Asked(phrase, talk, language, session_id, now, path, pending), may_move=may_move)
-            if phrase.intent in ("yes", "no"):
+            if phrase.intent in ANSWERS:
                 return reply
         if pending is None or not _open(pending, now) or _same(pending, talk.pending):
             return reply
-        dropped = say(language, "dropped", what=replace(pending, language=language).told())
+        dropped = _dropped(pending, language)
         return reply.model_copy(update={"response": f"{reply.response}\n{dropped}"})
+
+    async def recognise(self, message: str, session_id: str, now: float, *, asked: bool) -> Recognised:
+        """Whether `message` is for nobody else. If not, the open question of its session is none any more.
+
+        `asked`: there was one, which may have been forgotten.
+        """
+        phrase, talk = understand(message), self._talks.get(session_id) or Talk()
+        pending = talk.pending
+        if phrase and (asked or pending if phrase.intent in ANSWERS else await self._is_order(phrase)):
+            return Recognised(hers=True)
+        talk.pending = None
+        if pending is None or not _open(pending, now):
+            return Recognised(hers=False)
+        return Recognised(hers=False, dropped=_dropped(pending, language_of(message) or talk.language))
+
+    async def _is_order(self, phrase: Phrase) -> bool:
+        """Whether it moves somebody who exists: `explain entropy` and `open a window` are said to others, too."""
+        if phrase.intent not in MOVES or not phrase.names:
+            return False
+        known = await self._do.list_actors()
+        names = {_key(actor.name) for actor in known.actors} | {_key(window.window_id) for window in known.windows}
+        return all(_key(name) in names for name in phrase.names)
 
     async def _reply(self, asked: Asked, *, may_move: bool) -> MadreChatReply:
         if not may_move and asked.phrase.intent in MOVES:
@@ -325,6 +351,10 @@ def _check_path(pending: Pending, asked: Asked) -> None:
     if carriers := [name for name in pending.stops if name in asked.path]:
         names, command = speech.listed(asked.language, carriers), _command(pending)
         raise Refused(say(asked.language, "carries", what=pending.told(), names=names, command=command))
+
+
+def _dropped(pending: Pending, language: Language) -> str:
+    return say(language, "dropped", what=replace(pending, language=language).told())
 
 
 def _open(pending: Pending, now: float) -> bool:

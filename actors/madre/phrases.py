@@ -6,19 +6,22 @@ A phrase is understood only when the whole message is one: nothing is fished out
 
 from __future__ import annotations
 
+import difflib
 import re
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Language = Literal["en", "es"]
+from schemas.language import Language, plain
+
 Intent = Literal[
     "help", "status", "awake", "wake", "sleep", "restart", "open_window", "close_window", "why", "recent", "yes", "no"
 ]
 
 PHRASE_MAX_CHARS = 300
 """No phrase needs more; it bounds what a regular expression can be made to chew on."""
+NEAREST = 2
+"""So many phrases are named to whom none was understood, where the whole list would be in the way."""
 
 EXAMPLES: dict[Language, tuple[tuple[Intent, str], ...]] = {
     "en": (
@@ -74,22 +77,16 @@ def understand(text: str) -> Phrase | None:
     return None
 
 
-def language_of(text: str) -> Language | None:
-    """English or Spanish by the small words, for a text that is no phrase; None when nothing tells."""
-    if any(c in SPANISH_SIGNS for c in text.casefold()):
-        return "es"
-    words = set(plain(text[:PHRASE_MAX_CHARS]).split())
-    spanish, english = len(words & SPANISH_WORDS), len(words & ENGLISH_WORDS)
-    if spanish == english:
-        return None
-    return "es" if spanish > english else "en"
+def nearest(text: str, language: Language) -> list[str]:
+    """The NEAREST examples that are most like `text`: those with the most of its words, then of its letters."""
+    said = plain(text[:PHRASE_MAX_CHARS])
+    words = set(said.split())
 
+    def likeness(example: str) -> tuple[int, float]:
+        told = plain(example)
+        return len(words & set(told.split())), difflib.SequenceMatcher(None, said, told).ratio()
 
-def plain(text: str) -> str:
-    """Lower case without accents or punctuation; commas stay as words, and so do names joined by `-` or `_`."""
-    bare = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    words = TOKEN.findall(APOSTROPHE.sub("", bare.casefold()))
-    return " ".join("," if word in LIST_SIGNS else word for word in words)
+    return sorted((example for _, example in EXAMPLES[language]), key=likeness, reverse=True)[:NEAREST]
 
 
 def without_politeness(said: str) -> str:
@@ -104,19 +101,6 @@ def _words(line: str) -> frozenset[str]:
     return frozenset(line.split())
 
 
-SPANISH_SIGNS = frozenset("ñ¿¡áéíóú")
-SPANISH_WORDS = _words(
-    "el la los las un una de del que en y es por para con se me mi tu su esta estan como quien cuando donde "
-    "hola gracias favor puedes quiero haz dime pon abre cierra despierta duerme hay al lo ya si"
-)
-ENGLISH_WORDS = _words(
-    "the a an of that in and is are was for with not do does did to me my your it this what who when where how why "
-    "hello hi please thanks can could want make tell put open close wake sleep there on you i"
-)
-
-APOSTROPHE = re.compile("['\u2019\u02bc`\u00b4]")
-TOKEN = re.compile(r"-?[0-9]+(?:[.,][0-9]+)*|[^\W_]+(?:[-_]+[^\W_]+)*|[,;&+]")
-LIST_SIGNS = frozenset(",;&+")
 PLEASE = re.compile(r"(?:^| )(?:please|kindly|por favor|porfa|porfavor)(?= |$)")
 LEADING = re.compile(
     r"(?:,|hey|hi|hello|madre|(?:can|could|would|will) you|i (?:want|would like) (?:you )?to|"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from actors.madre.phrases import EXAMPLES, Language
+from actors.madre.phrases import EXAMPLES
 from schemas.errors import Failure
+from schemas.language import Language
 from schemas.madre import ActorList, ActorStatus, Explanation, Moved, Transition, Window
 from schemas.power import State
 

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from itertools import pairwise
 
-from actors.operator_backend.conversation import Answer, Asks, Patience, Question, converse
+from actors.operator_backend.conversation import MADRE, Answer, Asks, Patience, Question, converse
 from actors.operator_backend.sessions import Sessions
 from bus import Call
 from bus.call import SCOPES
 from bus.moment import rfc3339_now
 from schemas.errors import Failure
+from schemas.language import Language, language_of
 from schemas.operator_backend import Chat, ChatChunk, ChatReply, SessionLine
 from schemas.switch import Turn
 
-TURN_LINES = 40
-"""Lines of a session that are looked at for what a model is told of it."""
-TURN_CHARS = 24_000
-"""Of all turns that a model is told; about 6,000 tokens, what a small local model can hold."""
-MADRE = "madre"
+TURNS_MOST = 200
+"""Newest lines of a session that switch is told, which leaves out what does not fit into the model's window."""
+TURN_BYTES = 400_000
+"""Of all of them together, as they travel: a message on the bus has 1 MB."""
+HOLDER_CHARS = 128
 
 
 class Exchange:
@@ -39,9 +41,7 @@ class Exchange:
         begun = time.perf_counter()
         session_id = request.session_id or uuid.uuid4().hex
         lines = await self._remembered(session_id, request.message)
-        headers = {SCOPES: self._call.scopes} if self._call.scopes else {}
-        left = self._seconds - (time.perf_counter() - begun)
-        question = Question(request.message, session_id, turns(lines or []), left, headers)
+        question = self._question(request, session_id, lines or [], self._seconds - (time.perf_counter() - begun))
         async with aclosing(converse(self._bus, question, self._patience)) as parts:
             async for part in parts:
                 if isinstance(part, ChatChunk):
@@ -52,11 +52,24 @@ class Exchange:
                 took = (time.perf_counter() - begun) * 1000
                 yield self._reply(session_id, message_id, part, took, stored=stored)
 
+    def _question(self, request: Chat, session_id: str, lines: Sequence[SessionLine], seconds: float) -> Question:
+        return Question(
+            request.message,
+            session_id,
+            turns(lines),
+            seconds,
+            {SCOPES: self._call.scopes} if self._call.scopes else {},
+            language=spoken(request.message, lines),
+            model=request.model,
+            holder=self._call.caller[:HOLDER_CHARS],
+            asked=bool(lines and lines[-1].pending),
+        )
+
     async def _remembered(self, session_id: str, message: str) -> list[SessionLine] | None:
         """The lines before `message`, which is added to them; None when there is no history to be had."""
         said = SessionLine(message_id=uuid.uuid4().hex, role="user", text=message, at=rfc3339_now())
         try:
-            lines = await self._sessions.latest(session_id, TURN_LINES)
+            lines = await self._sessions.latest(session_id, TURNS_MOST)
             await self._sessions.add(session_id, said, begin=True)
         except Failure:
             return None  # the reply says so: `history` is "unavailable"
@@ -71,6 +84,10 @@ class Exchange:
             at=rfc3339_now(),
             provider=answer.provider,
             model=answer.model,
+            speakers=answer.speakers,
+            reason=answer.reason,
+            note=answer.note,
+            pending=answer.pending,
         )
         try:
             return await self._sessions.add(session_id, line, begin=False)
@@ -78,7 +95,7 @@ class Exchange:
             return False
 
     def _reply(self, session_id: str, message_id: str, answer: Answer, took_ms: float, *, stored: bool) -> ChatReply:
-        degraded = bool(answer.reason)
+        degraded = bool(answer.code)
         return ChatReply(
             response=answer.text,
             model_used=answer.model,
@@ -91,7 +108,11 @@ class Exchange:
             status="degraded" if degraded else "ok",
             degraded=degraded,
             fallback_source=MADRE if degraded else None,
+            fallback_code=answer.code or None,
             reason=answer.reason or None,
+            note=answer.note,
+            speakers=answer.speakers,
+            pending=answer.pending,
             history="stored" if stored else "unavailable",
         )
 
@@ -107,10 +128,16 @@ def turns(lines: Sequence[SessionLine]) -> list[Turn]:
         if asked.role == "user" and said.role == "assistant" and said.provider != MADRE
     ]
     told: list[Turn] = []
-    left = TURN_CHARS
+    left = TURN_BYTES
     for question, answer in reversed(pairs):
-        left -= len(question) + len(answer)
+        left -= len(json.dumps([question, answer], ensure_ascii=False).encode())
         if left < 0:
             break
         told[:0] = [Turn(role="user", content=question), Turn(role="assistant", content=answer)]
     return told
+
+
+def spoken(message: str, lines: Sequence[SessionLine]) -> Language:
+    """The language of the message; where nothing tells, that of the newest question before it that does."""
+    before = (line.text for line in reversed(lines) if line.role == "user")
+    return next(filter(None, map(language_of, (message, *before))), "en")

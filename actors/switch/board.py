@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from functools import partial
+from typing import Any, Literal, Protocol
 
-from actors.switch import offers
+from actors.switch import offers, window
 from actors.switch.breaker import Circuit
-from actors.switch.choice import Choice, choices
+from actors.switch.choice import Choice, Need, Standing, choices, weighed
 from actors.switch.dialect import Piece
 from actors.switch.failure import ProviderFailed
+from actors.switch.memory import Memory
 from actors.switch.offers import Offer
-from actors.switch.providers import Configuration, Fault, Provider, load, providers_file, stamp
+from actors.switch.providers import BUDGETS, FILE_NAME, Configuration, Fault, Provider, load, providers_file, stamp
 from bus.moment import rfc3339_now
 from bus.settings import Settings
 from schemas.errors import Failure
-from schemas.switch import Chat, ModelInfo, ModelList, ProviderList, ProviderStatus
+from schemas.language import language_of
+from schemas.switch import Candidate, Chat, ModelInfo, ModelList, ProviderList, ProviderStatus
 
 LOOK_S = 1.0
 """For an Ollama on this machine to list its models."""
-LIST_S = 5.0
-"""For a configured provider to list its models."""
+LIST_S = 4.0
+"""For a configured provider to list its models; less than a silence that counts against it."""
 LISTED_FOR_S = 60.0
 """How long a list of models is good for."""
 
@@ -53,39 +56,67 @@ class Entry:
         self.health, self.reason, self.observed_at = health, reason, rfc3339_now()
 
 
-@dataclass
 class Attempt:
-    """One request to one provider, while it lasts."""
+    """One request to one provider, while it lasts. How it ends is remembered of the provider, the model and the session."""
 
-    entry: Entry
-    probe: bool
-    settled: bool = False
+    def __init__(self, board: Board, entry: Entry, choice: Choice, request: Chat) -> None:
+        self._board, self._entry, self._choice, self._request = board, entry, choice, request
+        self._began = board.clock()
+        self._probe = entry.circuit.state(self._began) == "half_open"
+        self._first_s: float | None = None
+        self._settled = False
+        entry.circuit = entry.circuit.entered(self._began)
 
-    def answered(self) -> None:
-        """The answer came, whole."""
-        self.settled = True
-        self.entry.circuit = self.entry.circuit.answered(probe=self.probe)
-        self.entry.observe("up")
+    def heard(self) -> None:
+        """A piece of the answer came; only the first one matters."""
+        if self._first_s is None:
+            self._first_s = self._board.clock() - self._began
+
+    def answered(self, usage: Mapping[str, int] | None = None) -> None:
+        """The answer came, whole. `usage`: the tokens as the provider counted them."""
+        self._settle(self._entry.circuit.answered(probe=self._probe))
+        self._entry.observe("up")
+        choice, request, memory = self._choice, self._request, self._board.memory
+        size, tokens = window.size(request), (usage or {}).get("prompt_tokens")
+        memory.answered(choice.provider, choice.model, self._first_s, (size, tokens) if size and tokens else None)
+        if request.session_id and not choice.traits.offline and Need(request).named is None:
+            memory.pin(request.session_id, f"{choice.provider.name}/{choice.model}")
 
     def failed(self, why: ProviderFailed, now: float) -> None:
         """The provider failed; whose fault it was decides what that says of the provider."""
         if why.blame == "nobody":
             return
-        self.settled = True
         if why.blame == "provider":
-            self.entry.circuit = self.entry.circuit.failed(now, probe=self.probe, retry_after=why.retry_after)
+            self._settle(self._entry.circuit.failed(now, probe=self._probe, retry_after=why.retry_after))
+            self._board.memory.failed(self._choice.provider, self._choice.model)
         else:
-            self.entry.circuit = self.entry.circuit.answered(probe=self.probe)
-        self.entry.observe("up" if why.blame == "caller" else "down", why.reason)
+            self._settle(self._entry.circuit.answered(probe=self._probe))
+        self._entry.observe("up" if why.blame == "caller" else "down", why.reason)
+
+    def left(self) -> None:
+        """Nobody waits for it any more. Without a verdict it gives its place as the probe back."""
+        if not self._settled:
+            self._entry.circuit = self._entry.circuit.released(probe=self._probe)
+
+    def _settle(self, circuit: Circuit) -> None:
+        self._settled = True
+        self._board.turn(self._entry, circuit)
 
 
 class Board:
     """Made on waking, gone on sleeping. A changed `providers.toml` or key file is noticed at the next question."""
 
-    def __init__(self, settings: Settings, client: Client, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client,
+        clock: Callable[[], float] = time.monotonic,
+        memory: Memory | None = None,
+    ) -> None:
         self.settings = settings
         self.client = client
         self.clock = clock
+        self.memory = memory or Memory()
         self._entries: dict[str, Entry] = {}
         self._configuration = Configuration()
         self._stamp: object = None
@@ -100,30 +131,56 @@ class Board:
     def faults(self) -> tuple[Fault, ...]:
         return self._configuration.faults
 
-    def choices(self, wanted: str | None) -> list[Choice]:
-        """Whom to ask. Raises Failure `unavailable` when nobody is configured, `not_found` for an unknown model."""
-        entries = self.entries()
-        listed = {entry.provider.name: entry.listed for entry in entries}
-        return choices([entry.provider for entry in entries], wanted, listed)
+    def budgets(self) -> Mapping[str, Any] | None:
+        """The table as it is written; None while the file cannot be read. Raises Failure when the table is wrong."""
+        self.entries()
+        for fault in self.faults:
+            if fault.name == BUDGETS:
+                raise Failure("unavailable", f"{fault.message}; no model is asked until that is mended")
+            if fault.name == FILE_NAME:
+                return None
+        return self._configuration.budgets
+
+    def choices(self, request: Chat) -> list[Choice]:
+        """Whom to ask, first to last. Raises Failure: `not_found` for an unknown model, `too_large`, `invalid`."""
+        return choices(self._standings(), self._need(request))
+
+    def candidates(self, request: Chat) -> list[Candidate]:
+        """All models with their points, best first, and last those that cannot answer this."""
+        return [one.shown() for one in weighed(self._standings(), self._need(request))]
+
+    def fitted(self, request: Chat, choice: Choice) -> Chat:
+        """The request as it fits into the window of the model: without its oldest turns, when the caller allows that."""
+        if not request.trim:
+            return request
+        factor = self.memory.observed(choice.provider, choice.model).factor
+        turns = window.trimmed(request, choice.traits.context, factor)
+        return request if turns is request.messages else request.model_copy(update={"messages": turns})
 
     @contextmanager
-    def attempt(self, provider: Provider) -> Iterator[Attempt]:
-        """Leave to ask the provider once. Raises ProviderFailed when its circuit does not admit it.
-
-        An attempt that is left without a verdict, because its caller went away, gives its place as the probe back.
-        """
-        entry, now = self._entries.get(provider.name), self.clock()
-        if entry is None or entry.provider != provider:
-            entry = Entry(provider)  # the configuration changed while this request was under way
-        if not entry.circuit.admits(now):
+    def attempt(self, choice: Choice, request: Chat) -> Iterator[Attempt]:
+        """Leave to ask once. `request`: as it is sent. Raises ProviderFailed when the provider's circuit does not admit it."""
+        entry = self._entries.get(choice.provider.name)
+        if entry is None or entry.provider != choice.provider:
+            entry = Entry(choice.provider)  # the configuration changed while this request was under way
+        if not entry.circuit.admits(self.clock()):
             raise ProviderFailed("not asked, it has failed too often and rests", blame="nobody")
-        attempt = Attempt(entry, entry.circuit.state(now) == "half_open")
-        entry.circuit = entry.circuit.entered(now)
+        attempt = Attempt(self, entry, choice, request)
         try:
             yield attempt
         finally:
-            if not attempt.settled:
-                entry.circuit = entry.circuit.released(probe=attempt.probe)
+            attempt.left()
+
+    def turn(self, entry: Entry, circuit: Circuit) -> None:
+        """The circuit of a provider changes, which is remembered."""
+        before, entry.circuit = entry.circuit, circuit
+        if circuit != before and self._entries.get(entry.provider.name) is entry:
+            self.memory.keep_circuit(entry.provider, circuit, self.clock())
+
+    def forget(self) -> None:
+        """Forget what was observed: successes, latencies, circuits, pinned choices. Raises Failure when it cannot."""
+        self.memory.forget()
+        self._entries = {name: Entry(entry.provider) for name, entry in self._entries.items()}
 
     def rest(self) -> float:
         """Seconds until the first circuit lets somebody try again; 0.0 when one does already."""
@@ -138,7 +195,8 @@ class Board:
         else:
             told = (
                 "no language model is configured: set VX11_LLM_URL and VX11_LLM_MODEL (VX11_LLM_KEY where one is "
-                f"needed) and start VX11 again, or describe one in {file}, which is read at once"
+                f"needed) and start VX11 again, or describe one in {file}, which is read at once, or run  "
+                "vx11 models pull smollm2  for a small offline model"
             )
         found = [offer.name for offer in await self.offers()]
         hint = f"; found but not taken: {', '.join(found)} (list_providers says how to take it)" if found else ""
@@ -164,6 +222,13 @@ class Board:
         faulty = [ProviderStatus(name=f.name, url="", configured=False, reason=f.message) for f in self.faults]
         return ProviderList(providers=configured + faulty + [_offered(offer) for offer in await self.offers()])
 
+    def configured(self, name: str) -> ProviderStatus:
+        """One provider as it stands. Raises Failure("not_found")."""
+        for entry in self.entries():
+            if entry.provider.name == name:
+                return _status(entry, self.clock())
+        raise Failure("not_found", f"no provider {name!r} is configured", provider=name)
+
     async def models(self) -> ModelList:
         """The models that are configured, and those that the providers list themselves."""
         entries = self.entries()
@@ -186,6 +251,7 @@ class Board:
             entry.listed = tuple(await self.client.models(entry.provider, _until(LIST_S)))
         except ProviderFailed as why:
             if why.blame == "provider":
+                self.turn(entry, entry.circuit.failed(self.clock(), probe=False, retry_after=why.retry_after))
                 entry.observe("down", why.reason)
             return
         entry.listed_at = now
@@ -198,10 +264,25 @@ class Board:
         self._configuration = load(self.settings)
         unchanged = stamp(path) == seen  # or else what was read may be half of what an editor was writing
         self._stamp = stamp(self._configuration.files) if unchanged else None
-        self._entries = {}
-        for provider in self._configuration.providers:
-            known = before.get(provider.name)
-            self._entries[provider.name] = known if known and known.provider == provider else Entry(provider)
+        self._entries = {provider.name: self._entry(provider, before) for provider in self._configuration.providers}
+
+    def _entry(self, provider: Provider, before: Mapping[str, Entry]) -> Entry:
+        """One that did not change keeps what is known of it, also from before the last sleep."""
+        known = before.get(provider.name)
+        if known and known.provider == provider:
+            return known
+        return Entry(provider, self.memory.circuit(provider, self.clock()))
+
+    def _standings(self) -> list[Standing]:
+        now = self.clock()
+        return [
+            Standing(entry.provider, entry.listed, entry.circuit.wait(now), partial(self.memory.observed, entry.provider))
+            for entry in self.entries()
+        ]
+
+    def _need(self, request: Chat) -> Need:
+        pinned = self.memory.pinned(request.session_id) if request.session_id else ""
+        return Need(request, language_of(window.question(request)) or "", pinned)
 
 
 def _status(entry: Entry, now: float) -> ProviderStatus:
@@ -213,8 +294,14 @@ def _status(entry: Entry, now: float) -> ProviderStatus:
         health=entry.health,
         observed_at=entry.observed_at,
         circuit=entry.circuit.state(now),
-        reason=entry.reason,
+        reason=entry.reason or _resting(entry, now),
     )
+
+
+def _resting(entry: Entry, now: float) -> str:
+    """What is known of one that rests since before the last sleep."""
+    rest = entry.circuit.wait(now)
+    return f"rests after failures, and may be asked in {rest:.0f} s" if rest > 0 else ""
 
 
 def _offered(offer: Offer) -> ProviderStatus:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 FAILURES = 3
 """In a row, until nobody asks this provider any more."""
@@ -58,3 +59,19 @@ class Circuit:
     def released(self, *, probe: bool) -> Circuit:
         """The request ended without telling anything of the provider: its caller went away."""
         return replace(self, probing=False) if probe else self
+
+    def document(self, now: float, wall_now: float) -> dict[str, Any]:
+        """What outlives this process, with moments in seconds since the epoch. A probe that is out does not."""
+        until = None if self.open_until is None else wall_now + self.open_until - now
+        return {"failures": self.failures, "open_until": until}
+
+
+def restored(document: Any, now: float, wall_now: float) -> Circuit:
+    """A circuit out of what `document` has made; closed when it cannot be read. A clock that jumped opens none for long."""
+    if not isinstance(document, dict):
+        return Circuit()
+    failures, until = document.get("failures"), document.get("open_until")
+    moment = until is None or (isinstance(until, float) and math.isfinite(until))
+    if not isinstance(failures, int) or failures < 0 or not moment:
+        return Circuit()
+    return Circuit(failures, None if until is None else now + min(until - wall_now, RETRY_AFTER_MAX_S))

@@ -7,6 +7,8 @@ import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 
@@ -15,8 +17,8 @@ from actors.switch.dialect import Piece, Reader
 from actors.switch.failure import ProviderFailed, of_status, quoted
 from actors.switch.patience import Limits, Patience
 from actors.switch.providers import Provider
+from actors.switch.reading import Reading
 from actors.switch.resolver import GuardedResolver
-from actors.switch.sse import Parser, TooLong
 from schemas.switch import Chat
 
 ERROR_BODY_BYTES = 8 * 1024
@@ -24,13 +26,16 @@ ERROR_BODY_BYTES = 8 * 1024
 STREAM_TYPE = "text/event-stream"
 WHOLE_TYPE = "application/json"
 DEFAULT_LIMITS = Limits()
+KEPT_S = 10.0
+"""An idle connection is kept for the next question: a handshake with a far server takes longer than a word."""
 
 
 class Endpoint:
     """Asks providers. `opened` makes one and closes it."""
 
-    def __init__(self, session: aiohttp.ClientSession, limits: Limits) -> None:
-        self._session = session
+    def __init__(self, kept: Connections, fresh: Connections, limits: Limits) -> None:
+        self._kept = kept
+        self._fresh = fresh
         self._limits = limits
 
     async def stream(self, provider: Provider, model: str, request: Chat, until: float) -> AsyncGenerator[Piece, None]:
@@ -47,8 +52,9 @@ class Endpoint:
                         yield piece
             elif response.content_type == WHOLE_TYPE:
                 reader = Reader()
-                yield reader.read(await self._text(response, patience), "message")
-                yield reader.rest()
+                piece = reader.read(await self._text(response, patience), "message")
+                reader.end()
+                yield piece
             else:
                 raise ProviderFailed(f"it answered {quoted(response.content_type)} instead of a stream", blame="setup")
 
@@ -60,51 +66,36 @@ class Endpoint:
 
     async def _streamed(self, response: aiohttp.ClientResponse, patience: Patience) -> AsyncGenerator[Piece, None]:
         """Ends when the provider said that it has finished; anything else before that is a failure."""
-        reader = Reader()
-        finished = False
+        reading = Reading()
+        size, ending = 0, False
         try:
-            async with aclosing(self._events(response, patience)) as events:
-                async for event in events:
-                    if event == dialect.DONE:
-                        finished = True
-                        break
-                    piece = reader.read(event)
+            while not reading.over:
+                part = await patience.within(response.content.readany())
+                size += len(part)
+                self._bounded(size)
+                for piece in reading.feed(part) if part else reading.close():
                     yield piece
-                    if piece.finish_reason:
-                        finished = True
-                        patience.ending()
-                    elif piece.says and not finished:
+                    if piece.says and not reading.finished:
                         patience.heard()
+                if reading.finished and not ending:
+                    ending = True
+                    patience.ending()
+                if not part:
+                    return
         except (ProviderFailed, aiohttp.ClientError, OSError):
-            if not finished:
+            if not reading.finished:
                 raise
-        if not finished:
-            raise ProviderFailed("the stream ended before the answer did")
-        yield reader.rest()
-
-    async def _events(self, response: aiohttp.ClientResponse, patience: Patience) -> AsyncGenerator[str, None]:
-        parser = Parser()
-        try:
-            async with aclosing(self._received(response, patience)) as parts:
-                async for part in parts:
-                    for event in filter(None, parser.feed(part)):
-                        yield event
-        except TooLong as wrong:
-            raise ProviderFailed(f"it sent {wrong}") from None
-        for event in filter(None, parser.close()):
-            yield event
 
     async def _text(self, response: aiohttp.ClientResponse, patience: Patience) -> str:
-        async with aclosing(self._received(response, patience)) as parts:
-            return b"".join([part async for part in parts]).decode("utf-8", "replace")
-
-    async def _received(self, response: aiohttp.ClientResponse, patience: Patience) -> AsyncGenerator[bytes, None]:
-        size = 0
+        parts: list[bytes] = []
         while part := await patience.within(response.content.readany()):
-            size += len(part)
-            if size > self._limits.body:
-                raise ProviderFailed(f"it sent more than {self._limits.body} bytes")
-            yield part
+            parts.append(part)
+            self._bounded(sum(map(len, parts)))
+        return b"".join(parts).decode("utf-8", "surrogateescape")
+
+    def _bounded(self, size: int) -> None:
+        if size > self._limits.body:
+            raise ProviderFailed(f"it sent more than {self._limits.body} bytes")
 
     @asynccontextmanager
     async def _answer(
@@ -127,16 +118,20 @@ class Endpoint:
         headers = {"Accept": f"{STREAM_TYPE}, {WHOLE_TYPE}", "Accept-Encoding": "identity", "Content-Type": WHOLE_TYPE}
         if provider.key:
             headers["Authorization"] = f"Bearer {provider.key}"
-        url = provider.url + path
-        if body is None:
-            return await self._session.get(url, headers=headers, allow_redirects=False)
-        data = json.dumps(body, ensure_ascii=False).encode()
-        return await self._session.post(url, data=data, headers=headers, allow_redirects=False)
+        data = None if body is None else json.dumps(body, ensure_ascii=False).encode()
+        sent = ("GET" if body is None else "POST", provider.url + path, headers, data)
+        used = SimpleNamespace(again=False)
+        try:
+            return await self._kept.ask(*sent, used)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if not used.again:
+                raise
+        return await self._fresh.ask(*sent)
 
     async def _refusal(self, response: aiohttp.ClientResponse, patience: Patience, key: str) -> ProviderFailed:
-        words = dialect.error_of(await self._words(response, patience))
-        rest = response.headers.get("Retry-After", "")
-        return of_status(response.status, said=quoted(words, key), retry_after=rest, wall_now=time.time())
+        told = dialect.complaint_of(await self._words(response, patience))
+        said, rest = quoted(told.words, key), response.headers.get("Retry-After", "")
+        return of_status(response.status, said=said, retry_after=rest, wall_now=time.time(), too_long=told.too_long)
 
     async def _words(self, response: aiohttp.ClientResponse, patience: Patience) -> bytes:
         """As much of an error's body as comes soon; the status alone is enough for a refusal."""
@@ -148,23 +143,52 @@ class Endpoint:
         return body[:ERROR_BODY_BYTES]
 
 
+class Connections:
+    """A client with its connections. Each is checked when it is made, and none follows a redirect or keeps a cookie."""
+
+    def __init__(self, limits: Limits, *, kept_s: float) -> None:
+        """`kept_s`: seconds that an idle connection is kept; 0: none is."""
+        keeping: dict[str, Any] = {"keepalive_timeout": kept_s} if kept_s else {"force_close": True}
+        tracing = aiohttp.TraceConfig()
+        tracing.on_connection_reuseconn.append(_note)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(resolver=GuardedResolver(), limit=0, use_dns_cache=False, **keeping),
+            timeout=aiohttp.ClientTimeout(total=None, connect=limits.connect, sock_connect=limits.connect),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            headers={"User-Agent": "vx11-switch"},
+            trace_configs=[tracing],
+        )
+
+    async def ask(
+        self, method: str, url: str, headers: dict[str, str], data: bytes | None, used: SimpleNamespace | None = None
+    ) -> aiohttp.ClientResponse:
+        """`used.again` becomes true when the connection has carried another request before."""
+        return await self._session.request(method, url, data=data, headers=headers, allow_redirects=False, trace_request_ctx=used)
+
+    async def close(self) -> None:
+        await self._session.close()
+
+
+async def _note(_session: aiohttp.ClientSession, context: SimpleNamespace, _told: aiohttp.TraceConnectionReuseconnParams) -> None:
+    if context.trace_request_ctx is not None:
+        context.trace_request_ctx.again = True
+
+
 @asynccontextmanager
 async def opened(limits: Limits = DEFAULT_LIMITS) -> AsyncIterator[Endpoint]:
     """An endpoint with its own connections.
 
-    None is kept between two requests: one that the server is just closing would look like a failure of the provider.
+    A server may close a kept one just as it is used again: then the question is asked once more on a new one (RFC 9112, 9.3.1),
+    as that is no failure of the provider.
     """
-    connector = aiohttp.TCPConnector(resolver=GuardedResolver(), force_close=True, limit=0, use_dns_cache=False)
-    session = aiohttp.ClientSession(
-        connector=connector,
-        timeout=aiohttp.ClientTimeout(total=None, connect=limits.connect, sock_connect=limits.connect),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        trust_env=False,
-        headers={"User-Agent": "vx11-switch"},
-    )
-    async with session:
-        yield Endpoint(session, limits)
+    kept, fresh = Connections(limits, kept_s=KEPT_S), Connections(limits, kept_s=0)
+    try:
+        yield Endpoint(kept, fresh, limits)
+    finally:
+        await kept.close()
+        await fresh.close()
 
 
 @contextmanager
@@ -173,11 +197,11 @@ def _translated(limits: Limits) -> Iterator[None]:
     try:
         yield
     except aiohttp.ConnectionTimeoutError:
-        raise ProviderFailed(f"it accepted no connection within {limits.connect:g} s") from None
+        raise ProviderFailed(f"it accepted no connection within {limits.connect:g} s", unspent=True) from None
     except aiohttp.ClientSSLError as wrong:
-        raise ProviderFailed(f"no secure connection: {quoted(str(wrong))}", blame="setup") from wrong
+        raise ProviderFailed(f"no secure connection: {quoted(str(wrong))}", blame="setup", unspent=True) from wrong
     except aiohttp.ClientConnectorError as wrong:
-        raise ProviderFailed(f"no connection: {_words_of(wrong.os_error)}") from wrong
+        raise ProviderFailed(f"no connection: {_words_of(wrong.os_error)}", unspent=True) from wrong
     except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, ConnectionResetError) as wrong:
         raise ProviderFailed("the connection was cut") from wrong
     except (aiohttp.ClientError, OSError) as wrong:

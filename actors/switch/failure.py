@@ -14,6 +14,11 @@ SAID_MAX_CHARS = 300
 SETUP_STATUSES = frozenset({401, 402, 403, 404, 405})
 TRANSIENT_STATUSES = frozenset({408, 429})
 """Of the 4xx, those that are not the caller's fault."""
+SLOW_STATUS = 408
+"""The one of the 4xx that is said after the work has begun."""
+TOO_LONG_STATUS = 413
+WINDOW_STATUSES = frozenset({400, 422, 500})
+"""With which servers say that a conversation is too long for the model."""
 HINTS = {
     401: "it refused the key",
     402: "its account has no credit",
@@ -31,15 +36,27 @@ UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 class ProviderFailed(Exception):
     """`reason`: a fact that may be recorded. `retry_after`: seconds of rest that the provider asked for.
 
-    `said`: its own words, in which the prompt may stand: they go to the caller and nowhere else.
+    `said`: its own words, in which the prompt may stand: they go to the caller and nowhere else. `too_long`: the
+    conversation does not fit into the model's window. `unspent`: surely nothing was generated, so nothing is to be paid.
     """
 
-    def __init__(self, reason: str, *, blame: Blame = "provider", said: str = "", retry_after: float = 0.0) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        blame: Blame = "provider",
+        said: str = "",
+        retry_after: float = 0.0,
+        too_long: bool = False,
+        unspent: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.blame = blame
         self.said = said
         self.retry_after = retry_after
+        self.too_long = too_long
+        self.unspent = unspent
 
     @property
     def told(self) -> str:
@@ -47,15 +64,20 @@ class ProviderFailed(Exception):
         return f"{self.reason}: {self.said}" if self.said else self.reason
 
 
-def of_status(status: int, *, said: str = "", retry_after: str = "", wall_now: float = 0.0) -> ProviderFailed:
-    """What an HTTP status other than 200 means. `wall_now`: seconds since the epoch."""
+def of_status(
+    status: int, *, said: str = "", retry_after: str = "", wall_now: float = 0.0, too_long: bool = False
+) -> ProviderFailed:
+    """What an HTTP status other than 200 means. `wall_now`: seconds since the epoch. `too_long`: so its words say."""
     if 300 <= status < 400:
         reason = f"HTTP {status}: it redirects, which is not followed; configure the final URL"
-        return ProviderFailed(reason, blame="setup")
-    hint = HINTS.get(status, "")
+        return ProviderFailed(reason, blame="setup", unspent=True)
+    too_long = status == TOO_LONG_STATUS or (too_long and status in WINDOW_STATUSES)
+    hint = HINTS[TOO_LONG_STATUS] if too_long else HINTS.get(status, "")
     reason = f"HTTP {status}, {hint}" if hint else f"HTTP {status}"
     rest = seconds_of_rest(retry_after, wall_now) if status in (429, 503) else 0.0
-    return ProviderFailed(reason, blame=_blame(status), said=said, retry_after=rest)
+    refused = 400 <= status < 500 and status != SLOW_STATUS
+    blame: Blame = "caller" if too_long else _blame(status)
+    return ProviderFailed(reason, blame=blame, said=said, retry_after=rest, too_long=too_long, unspent=refused)
 
 
 def seconds_of_rest(retry_after: str, wall_now: float) -> float:

@@ -64,7 +64,7 @@ def ollama_url(settings: Settings, providers: Sequence[Provider]) -> str | None:
     if not is_loopback(host):
         return None
     url = f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
-    return None if any(same_place(provider.url, url) for provider in providers) else url
+    return None if any(_at(provider, url) for provider in providers) else url
 
 
 def ollama(url: str, models: Sequence[str], settings: Settings) -> Offer:
@@ -78,7 +78,12 @@ def ollama(url: str, models: Sequence[str], settings: Settings) -> Offer:
 
 
 def _uses(provider: Provider, known: Known) -> bool:
-    return provider.key_source == known.variable or same_place(provider.url, known.url)
+    return provider.key_source == known.variable or _at(provider, known.url)
+
+
+def _at(provider: Provider, url: str) -> bool:
+    """The models of this machine have no place to be asked at before they are loaded."""
+    return bool(provider.url) and same_place(provider.url, url)
 
 
 def _lines(known: Known, settings: Settings) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from actors.switch import budget, lines
 from actors.switch.address import checked_url
+from actors.switch.lines import Misconfigured
+from actors.switch.traits import DECLARED, UNKNOWN, Traits, declared
+from bus import models
 from bus.redaction import know
 from bus.settings import PASSED, Settings
 
@@ -21,19 +25,19 @@ FILE_MAX_BYTES = 64 * 1024
 KEY_FILE_MAX_BYTES = 4 * 1024
 FROM_ENVIRONMENT = "env"
 """The name of the provider that VX11_LLM_URL, VX11_LLM_MODEL and VX11_LLM_KEY describe."""
-RESERVED_NAMES = frozenset({FROM_ENVIRONMENT, "auto"})
+LOCAL = "local"
+"""The name of the provider that runs the models folder."""
+BUDGETS = "budgets"
+RESERVED_NAMES = frozenset({FROM_ENVIRONMENT, "auto", LOCAL, BUDGETS})
 NAME_FORM = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 MODEL_FORM = re.compile(r"[!-~]{1,200}")
 KEY_FORM = re.compile(r"[!-~]{1,1000}")
 """What fits into a header."""
 OPEN_AT_ONCE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 """Without waiting for a writer, should the path be a pipe."""
-LINES = ("url", "model", "models", "key_env", "key_file", "ask_usage")
+LINES = ("url", "model", "models", "key_env", "key_file", "ask_usage", *DECLARED)
+MODELS_MAX = 200
 EXAMPLE = 'for instance  url = "http://127.0.0.1:11434/v1"'
-
-
-class Misconfigured(ValueError):
-    """A line that is missing or wrong; the message says which, and what to write."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,17 @@ class Provider:
     key_source: str = ""
     ask_usage: bool = True
     """Ask for token counts; a few servers refuse the field that asks."""
+    declared: Traits = UNKNOWN
+    """What all its models are good for, but those in `declared_each`."""
+    declared_each: Mapping[str, Traits] = field(default_factory=dict, hash=False)
 
     @property
     def all_models(self) -> tuple[str, ...]:
         return (self.model, *(name for name in self.models if name != self.model))
+
+    def traits(self, model: str) -> Traits:
+        """What is declared of this model, be it one that nobody has named before."""
+        return self.declared_each.get(model, self.declared)
 
 
 @dataclass(frozen=True)
@@ -67,35 +78,57 @@ class Fault:
 
 @dataclass(frozen=True)
 class Configuration:
-    """`providers` in the order in which they are asked. `files`: what was read; a change of one is worth a reload."""
+    """`providers` in the order in which they are written. `files`: what was read; a change of one is worth a reload.
+
+    `budgets`: the table of this name as it is written.
+    """
 
     providers: tuple[Provider, ...] = ()
     faults: tuple[Fault, ...] = ()
     files: tuple[Path, ...] = ()
+    budgets: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load(settings: Settings) -> Configuration:
     """Read everything; what is wrong becomes a fault beside the providers that are right."""
     path = providers_file(settings)
-    providers: list[Provider] = []
-    faults: list[Fault] = []
-    files = [path]
-    try:
-        found = _from_environment(settings)
-        providers += [found] if found else []
-    except Misconfigured as wrong:
-        faults.append(Fault(FROM_ENVIRONMENT, str(wrong)))
-    try:
-        tables = _tables(path)
-    except Misconfigured as wrong:
-        return Configuration(tuple(providers), (*faults, Fault(FILE_NAME, f"{path}: {wrong}")), tuple(files))
+    files = [path, *models.watched(settings)]
+    found = _Found()
+    with found.noting(FROM_ENVIRONMENT):
+        found.add(_from_environment(settings))
+    tables: dict[str, Any] = {}
+    with found.noting(FILE_NAME, f"{path}: "):
+        tables = tables_of(path)
     for name, table in tables.items():
-        try:
+        with found.noting(name, f"{path}, [{name}]: "):
+            if name == BUDGETS:
+                _check_table(table)
+                budget.parse(table)
+                continue
             files += _key_files(table, settings)
-            providers.append(_from_table(name, table, settings))
+            found.add(from_table(name, table, settings))
+    with found.noting(LOCAL):
+        from actors.switch import folder  # which describes its models as a provider
+
+        found.add(folder.provider(settings))
+    return Configuration(tuple(found.providers), tuple(found.faults), tuple(files), _table(tables.get(BUDGETS)))
+
+
+@dataclass
+class _Found:
+    providers: list[Provider] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+    def add(self, provider: Provider | None) -> None:
+        self.providers += [provider] if provider else []
+
+    @contextmanager
+    def noting(self, name: str, where: str = "") -> Iterator[None]:
+        """What is wrong inside becomes a fault of this name."""
+        try:
+            yield
         except Misconfigured as wrong:
-            faults.append(Fault(name, f"{path}, [{name}]: {wrong}"))
-    return Configuration(tuple(providers), tuple(faults), tuple(files))
+            self.faults.append(Fault(name, f"{where}{wrong}"))
 
 
 def providers_file(settings: Settings) -> Path:
@@ -127,12 +160,13 @@ def _from_environment(settings: Settings) -> Provider | None:
         FROM_ENVIRONMENT,
         _url(url, "VX11_LLM_URL"),
         _model(model, "VX11_LLM_MODEL"),
-        key=_key(key, "VX11_LLM_KEY") if key else "",
+        key=checked_key(key, "VX11_LLM_KEY") if key else "",
         key_source="VX11_LLM_KEY" if key else "",
     )
 
 
-def _tables(path: Path) -> dict[str, Any]:
+def tables_of(path: Path) -> dict[str, Any]:
+    """The tables as they are written; none when there is no file. Raises Misconfigured."""
     try:
         with path.open("rb") as file:
             text = file.read(FILE_MAX_BYTES + 1)
@@ -150,27 +184,34 @@ def _tables(path: Path) -> dict[str, Any]:
         raise Misconfigured(f"is no TOML: {wrong}") from wrong
 
 
-def _from_table(name: str, table: Any, settings: Settings) -> Provider:
+def _table(found: Any) -> Mapping[str, Any]:
+    return found if isinstance(found, dict) else {}
+
+
+def _check_table(table: Any) -> None:
     if not isinstance(table, dict):
-        raise Misconfigured("is no table; write [name] on a line of its own and the provider's lines below it")
+        raise Misconfigured("is no table; write [name] on a line of its own and its lines below it")
+
+
+def from_table(name: str, table: Any, settings: Settings) -> Provider:
+    """One provider as its table describes it. Raises Misconfigured."""
+    _check_table(table)
     if not NAME_FORM.fullmatch(name) or name in RESERVED_NAMES:
         raise Misconfigured(f"is no name for a provider: {NAME_FORM.pattern}, and not one of {', '.join(sorted(RESERVED_NAMES))}")
     _check_lines(table)
-    models = table.get("models", [])
-    if not isinstance(models, list):
-        raise Misconfigured('models must be a list; write models = ["one", "another"]')
-    ask_usage = table.get("ask_usage", True)
-    if not isinstance(ask_usage, bool):
-        raise Misconfigured("ask_usage must be true or false")
+    traits = declared(table)
+    besides, each = _models(table.get("models", []), traits)
     key, source = _key_of(table, settings)
     return Provider(
         name,
-        _url(_line(table, "url", EXAMPLE), "url"),
-        _model(_line(table, "model", 'for instance  model = "llama3.2"'), "model"),
-        tuple(_model(model, "models") for model in models),
+        _url(lines.text(table, "url", EXAMPLE), "url"),
+        _model(lines.text(table, "model", 'for instance  model = "llama3.2"'), "model"),
+        besides,
         key,
         source,
-        ask_usage,
+        lines.flag(table, "ask_usage", default=True),
+        traits,
+        each,
     )
 
 
@@ -178,19 +219,29 @@ def _check_lines(table: Mapping[str, Any]) -> None:
     for line, value in table.items():
         if line in ("key", "api_key", "token"):
             raise Misconfigured(f"a key does not belong into this file; use key_env or key_file instead of {line}")
-        if isinstance(value, dict):
+        if isinstance(value, dict) and line != "models":
             raise Misconfigured(f"has a table {line} inside; write [{line}] if that is another provider")
-        if line not in LINES:
-            near = difflib.get_close_matches(line, LINES, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(LINES)}"
-            raise Misconfigured(f"unknown line {line}; {hint}")
+    lines.check_known(table, LINES)
 
 
-def _line(table: Mapping[str, Any], name: str, example: str) -> str:
-    value = table.get(name)
-    if not isinstance(value, str) or not value:
-        raise Misconfigured(f"{name} is {'missing' if value is None else 'no text'}; {example}")
-    return value
+def _models(found: Any, base: Traits) -> tuple[tuple[str, ...], dict[str, Traits]]:
+    """The names, and what is declared of those that have a table of their own."""
+    if not isinstance(found, list | dict):
+        raise Misconfigured('models must be a list; write models = ["one", "another"], or a table [name.models."one"] for each')
+    if len(found) > MODELS_MAX:
+        raise Misconfigured(f"models has more than {MODELS_MAX} names")
+    names = tuple(_model(model, "models") for model in found)
+    return names, {name: _model_traits(name, found[name], base) for name in names if isinstance(found, dict)}
+
+
+def _model_traits(name: str, table: Any, base: Traits) -> Traits:
+    try:
+        if not isinstance(table, dict):
+            raise Misconfigured(f'is no table; write [name.models."{name}"] on a line of its own')
+        lines.check_known(table, DECLARED)
+        return declared(table, base)
+    except Misconfigured as wrong:
+        raise Misconfigured(f"the model {name}: {wrong}") from wrong
 
 
 def _url(text: str, what: str) -> str:
@@ -206,7 +257,8 @@ def _model(name: Any, what: str) -> str:
     return name
 
 
-def _key(text: str, what: str) -> str:
+def checked_key(text: str, what: str) -> str:
+    """The key without blanks around it. Raises Misconfigured, whose message does not repeat it."""
     key = text.strip()
     if not KEY_FORM.fullmatch(key):
         raise Misconfigured(f"the key in {what} is empty, too long, or has blanks or letters outside ASCII")
@@ -219,10 +271,10 @@ def _key_of(table: Mapping[str, Any], settings: Settings) -> tuple[str, str]:
     if "key_env" in table and "key_file" in table:
         raise Misconfigured("has key_env and key_file; keep one")
     if "key_env" in table:
-        variable = _line(table, "key_env", 'for instance  key_env = "OPENAI_API_KEY"')
-        return _key(_variable(variable, settings), variable), variable
+        variable = lines.text(table, "key_env", 'for instance  key_env = "OPENAI_API_KEY"')
+        return checked_key(_variable(variable, settings), variable), variable
     for path in _key_files(table, settings):
-        return _key(_key_file(path), str(path)), str(path)
+        return checked_key(_key_file(path), str(path)), str(path)
     return "", ""
 
 
@@ -240,7 +292,7 @@ def _variable(name: str, settings: Settings) -> str:
 def _key_files(table: Any, settings: Settings) -> list[Path]:
     if not isinstance(table, dict) or "key_file" not in table:
         return []
-    return [settings.home / Path(_line(table, "key_file", 'for instance  key_file = "openai.key"')).expanduser()]
+    return [settings.home / Path(lines.text(table, "key_file", 'for instance  key_file = "openai.key"')).expanduser()]
 
 
 def _key_file(path: Path) -> str:

@@ -1,147 +1,169 @@
-"""Answering a conversation: the chosen providers are asked one after the other, until one has begun to answer."""
+"""Answering a conversation: the chosen models are asked one after the other; where one is cut off, the next goes on."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager, aclosing
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
-from actors.switch.board import Board, Client
+from actors.switch import budget, window
+from actors.switch.answer import Answer
+from actors.switch.board import Attempt, Board
 from actors.switch.choice import Choice
-from actors.switch.dialect import Piece
 from actors.switch.failure import ProviderFailed
+from actors.switch.ledger import Bill, Payer
+from actors.switch.outcome import Miss, cut_off, reply, unanswered
+from actors.switch.traits import Traits
 from schemas.errors import Failure
 from schemas.switch import Chat, ModelChunk, ModelFailed, ModelReply
 
-ANSWER_MAX_CHARS = 150_000
-"""Of the whole text, and of one piece: a bus message has 1 MB at most. 32,768 tokens have some 130,000."""
 MARGIN_S = 0.25
 """A failure is told this long before the caller's deadline, so that it arrives."""
+SMALLER = 2
+"""A conversation that a model found too long is sent once more with this part of it."""
 
 Report = Callable[[ModelFailed], None]
+Chunks = AsyncGenerator[ModelChunk, None]
+
+
+class Purse(Protocol):
+    """Who pays: `actors.switch.ledger.Ledger`."""
+
+    def bill(
+        self, payer: Payer, provider: str, model: str, traits: Traits, prompt_bound: int, answer_bound: int | None = None
+    ) -> AbstractContextManager[Bill]: ...
 
 
 @dataclass
-class Said:
-    """What one provider has said so far."""
+class Relay:
+    """One request. `until`: the moment, on the loop's clock, when all must be told. `report`: told of each failure."""
 
-    text: list[str] = field(default_factory=list)
-    characters: int = 0
-    begun: bool = False
-    """A chunk was sent on, which cannot be taken back."""
-    finish_reason: str = ""
-    model: str = ""
-    usage: dict[str, int] | None = None
+    request: Chat
+    board: Board
+    purse: Purse
+    payer: Payer
+    until: float
+    report: Report
+    answer: Answer = field(init=False)
+    misses: list[Miss] = field(default_factory=list)
+    first_at: float | None = None
+    """When the first chunk was there."""
 
-    def add(self, piece: Piece) -> None:
-        """Raises ProviderFailed when it is too much."""
-        self.characters += len(piece.text)
-        if max(self.characters, len(piece.reasoning)) > ANSWER_MAX_CHARS:
-            raise ProviderFailed(f"its answer has more than {ANSWER_MAX_CHARS} characters")
-        self.text.append(piece.text)
-        self.finish_reason = piece.finish_reason or self.finish_reason
-        self.model = piece.model or self.model
-        self.usage = piece.usage or self.usage
+    def __post_init__(self) -> None:
+        self.answer = Answer(self.request)
+
+    async def ask(self, choice: Choice) -> Chunks:
+        """The chunks of one choice, once more with less of the conversation if that may be. Raises ProviderFailed."""
+        try:
+            async with aclosing(self._attempt(choice)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except ProviderFailed as why:
+            smaller = self._smaller(choice) if why.too_long and self.request.trim else None
+            if smaller is None:
+                raise
+        else:
+            return
+        async with aclosing(self._attempt(smaller)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _attempt(self, choice: Choice) -> Chunks:
+        """The chunks of one question, whose circuit and whose bill learn how it ended. Raises ProviderFailed, Failure."""
+        sent = self._sent(choice)
+        bound = budget.prompt_bound(sent)
+        with (
+            self.board.attempt(choice, sent) as attempt,
+            self.purse.bill(self.payer, choice.provider.name, choice.model, choice.traits, bound, sent.max_tokens) as bill,
+        ):
+            if bill.max_tokens != sent.max_tokens:
+                sent = sent.model_copy(update={"max_tokens": bill.max_tokens})
+            try:
+                async with aclosing(self._heard(choice, sent, attempt)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            except ProviderFailed as why:
+                if why.unspent:
+                    bill.void()
+                attempt.failed(why, self.board.clock())
+                self.report(ModelFailed(provider=choice.provider.name, model=choice.model, reason=why.reason))
+                raise
+            usage = self.answer.usage or {}
+            attempt.answered(usage)
+            bill.settle(usage.get("prompt_tokens"), usage.get("completion_tokens"))
+
+    async def _heard(self, choice: Choice, sent: Chat, attempt: Attempt) -> Chunks:
+        """The chunks, each noted in the answer before it is sent on. Raises ProviderFailed."""
+        async with aclosing(self.board.client.stream(choice.provider, choice.model, sent, self.until)) as pieces:
+            async for piece in pieces:
+                if piece.says:
+                    attempt.heard()
+                chunk = self.answer.hear(piece)
+                if chunk is not None:
+                    yield chunk
+        chunk = self.answer.end()
+        if chunk is not None:
+            yield chunk
+
+    def _sent(self, choice: Choice) -> Chat:
+        """What to ask: it must leave neither the question out nor what was said of the answer. Raises ProviderFailed."""
+        asked = self.answer.begin(choice)
+        try:
+            sent = self.board.fitted(asked, choice)
+        except Failure as failure:
+            raise ProviderFailed(failure.message, blame="nobody", too_long=True, unspent=True) from failure
+        last = min(len(self.request.messages), len(asked.messages)) - 1
+        if any(all(turn is not kept for kept in sent.messages) for turn in asked.messages[last:]):
+            raise ProviderFailed("what was said already leaves no room in its window", blame="nobody", unspent=True)
+        return sent
+
+    def _smaller(self, choice: Choice) -> Choice | None:
+        """The same with a smaller window than the conversation takes; None when nothing can be left out, or was said."""
+        if self.answer.begun:
+            return None
+        factor = self.board.memory.observed(choice.provider, choice.model).factor
+        sent = self.board.fitted(self.request, choice)
+        context = window.tokens(sent.messages, factor) // SMALLER
+        smaller = replace(choice, traits=replace(choice.traits, context=context))
+        try:
+            fitted = self.board.fitted(self.request, smaller)
+        except Failure:
+            return None
+        return smaller if len(fitted.messages) < len(sent.messages) else None
 
 
-@dataclass(frozen=True)
-class Miss:
-    """A provider that gave no answer."""
-
-    choice: Choice
-    why: ProviderFailed
-
-
-async def relay(request: Chat, board: Board, seconds: float, report: Report) -> AsyncGenerator[ModelChunk | ModelReply, None]:
+async def relay(
+    request: Chat, board: Board, purse: Purse, payer: Payer, seconds: float, report: Report
+) -> AsyncGenerator[ModelChunk | ModelReply, None]:
     """Chunks, then the whole reply. `seconds`: until the caller's deadline. `report`: told of each failure.
 
-    The next provider is asked only as long as no chunk was sent. Raises Failure: `unavailable` when nobody is
-    configured or nobody answered, `not_found` for an unknown model, `invalid` when all said that the request is at
-    fault, `timeout` when time was up, `crashed` when an answer that had begun was cut off.
+    Raises Failure: `unavailable` when nobody is configured or nobody answered, `not_found` for an unknown model,
+    `invalid` and `too_large` when all said that the request is at fault, `over_budget`, `timeout` when time was up,
+    `crashed` when an answer that had begun was cut off and nobody could go on with it.
     """
-    loop = asyncio.get_running_loop()
-    begun = loop.time()
-    until = begun + seconds - MARGIN_S
+    clock = asyncio.get_running_loop().time
+    begun = clock()
+    one = Relay(request, board, purse, payer, begun + seconds - MARGIN_S, report)
     if not board.entries():
         raise await board.nobody()
-    misses: list[Miss] = []
-    for choice in board.choices(request.model):
-        if loop.time() >= until:
+    for choice in board.choices(request):
+        if clock() >= one.until or one.answer.stuck:
             break
-        said = Said()
         try:
-            async with aclosing(_asked(request, choice, board, until, said, report)) as chunks:
+            async with aclosing(one.ask(choice)) as chunks:
                 async for chunk in chunks:
+                    if one.first_at is None:
+                        one.first_at = clock()
                     yield chunk
-        except ProviderFailed as why:
-            if said.begun:
-                raise _cut_off(choice, said, why) from why
-            misses.append(Miss(choice, why))
+        except (ProviderFailed, Failure) as why:
+            if isinstance(why, Failure) and why.code != "over_budget" and not one.answer.begun:
+                raise
+            one.misses.append(Miss(choice, why, one.answer.spoke, len(one.answer.text)))
             continue
-        yield _reply(choice, said, misses, (loop.time() - begun) * 1000)
+        yield reply(choice, one.answer, one.misses, begun, one.first_at, clock())
         return
-    raise _unanswered(misses, board.rest(), late=loop.time() >= until)
-
-
-async def _asked(
-    request: Chat, choice: Choice, board: Board, until: float, said: Said, report: Report
-) -> AsyncGenerator[ModelChunk, None]:
-    """The chunks of one provider, whose circuit learns how it ended. Raises ProviderFailed."""
-    with board.attempt(choice.provider) as attempt:
-        try:
-            async with aclosing(_heard(request, choice, board.client, until, said)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-        except ProviderFailed as why:
-            attempt.failed(why, board.clock())
-            report(ModelFailed(provider=choice.provider.name, model=choice.model, reason=why.reason))
-            raise
-        attempt.answered()
-
-
-async def _heard(request: Chat, choice: Choice, client: Client, until: float, said: Said) -> AsyncGenerator[ModelChunk, None]:
-    """The chunks, each noted in `said` before it is sent on. Raises ProviderFailed, also for an empty answer."""
-    async with aclosing(client.stream(choice.provider, choice.model, request, until)) as pieces:
-        async for piece in pieces:
-            said.add(piece)
-            if piece.says:
-                said.begun = True
-                yield ModelChunk(text=piece.text, reasoning=piece.reasoning)
-    if not said.begun:
-        raise ProviderFailed("it ended without a word")
-
-
-def _reply(choice: Choice, said: Said, misses: Sequence[Miss], latency_ms: float) -> ModelReply:
-    missed = "".join(f"; {miss.choice.provider.name}: {miss.why.reason}" for miss in misses)
-    return ModelReply(
-        text="".join(said.text),
-        model=said.model or choice.model,
-        provider=choice.provider.name,
-        finish_reason=said.finish_reason,
-        latency_ms=round(latency_ms, 1),
-        usage=said.usage,
-        reason=choice.reason + missed,
-    )
-
-
-def _cut_off(choice: Choice, said: Said, why: ProviderFailed) -> Failure:
-    name = choice.provider.name
-    told = f"{name} was cut off after {said.characters} characters: {why.told}"
-    return Failure("crashed", told, provider=name, model=said.model or choice.model, characters=said.characters)
-
-
-def _unanswered(misses: Sequence[Miss], rest: float, *, late: bool) -> Failure:
-    """What became of a request that no provider answered."""
-    attempts = [{"provider": m.choice.provider.name, "model": m.choice.model, "reason": m.why.reason} for m in misses]
-    told = "; ".join(f"{m.choice.provider.name}: {m.why.told}" for m in misses)
-    details: dict[str, Any] = {"attempts": attempts}
-    if late:
-        told = told or "there was no time to ask"
-        return Failure("timeout", f"no language model answered in time; {told}", **details)
-    if all(miss.why.blame == "caller" for miss in misses):
-        return Failure("invalid", f"the request cannot be answered as it is; {told}", **details)
-    if rest > 0:
-        details["retry_after"] = max(1, round(rest))
-    return Failure("unavailable", f"no language model answered; {told}", **details)
+    if one.answer.begun:
+        raise cut_off(one.answer, one.misses)
+    raise unanswered(one.misses, board.rest(), late=clock() >= one.until)

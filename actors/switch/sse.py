@@ -17,7 +17,8 @@ class TooLong(ValueError):
 class Parser:
     """Feed it the body as it comes; each event is given once, as the text of its data.
 
-    Lines are cut as bytes and decoded whole, so a character that is split between two reads is not broken.
+    Lines are cut as bytes and decoded whole, so a character that is split between two reads is not broken. Bytes that are
+    no UTF-8 become lone surrogates (PEP 383): a character may be split between two events as well.
     """
 
     def __init__(self, limit: int = LINE_MAX_BYTES) -> None:
@@ -72,6 +73,6 @@ class Parser:
 
     def _dispatch(self, events: list[str]) -> None:
         if self._data:
-            events.append(b"\n".join(self._data).decode("utf-8", "replace"))
+            events.append(b"\n".join(self._data).decode("utf-8", "surrogateescape"))
         self._data.clear()
         self._size = 0

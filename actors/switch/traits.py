@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from actors.switch import lines
+from actors.switch.lines import Misconfigured
+
+CONTEXT_MIN = 256
+CONTEXT_MAX = 100_000_000
+PRICE_MAX = 100_000.0
+"""US dollars for a million tokens; more is a slip of the decimal point."""
+LANGUAGES_MAX = 50
+LANGUAGE_FORM = re.compile(r"[a-z]{2,3}")
+DECLARED = ("context", "languages", "tools", "json", "price_in", "price_out", "prefill")
+"""The lines that say what a model is good for."""
 
 
 @dataclass(frozen=True)
@@ -27,3 +42,27 @@ class Traits:
 
 
 UNKNOWN = Traits()
+
+
+def declared(table: Mapping[str, Any], base: Traits = UNKNOWN) -> Traits:
+    """What the lines of a table say, and `base` where they say nothing. Raises Misconfigured."""
+    return replace(
+        base,
+        context=lines.whole(table, "context", CONTEXT_MIN, CONTEXT_MAX) or base.context,
+        languages=_languages(table, base.languages),
+        tools=lines.flag(table, "tools", base.tools),
+        json=lines.flag(table, "json", base.json),
+        price_in=lines.amount(table, "price_in", base.price_in, PRICE_MAX),
+        price_out=lines.amount(table, "price_out", base.price_out, PRICE_MAX),
+        prefill=lines.flag(table, "prefill", base.prefill),
+    )
+
+
+def _languages(table: Mapping[str, Any], default: tuple[str, ...]) -> tuple[str, ...]:
+    codes = table.get("languages", list(default))
+    if not isinstance(codes, list) or len(codes) > LANGUAGES_MAX:
+        raise Misconfigured('languages must be a list; write languages = ["en", "es"]')
+    for code in codes:
+        if not isinstance(code, str) or not LANGUAGE_FORM.fullmatch(code):
+            raise Misconfigured(f'languages names {code!r}, which is no code of two or three letters; write for instance "en"')
+    return tuple(codes)

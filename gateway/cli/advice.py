@@ -13,7 +13,7 @@ SHOWN = frozenset({"why", "next", "reason", "recommended_action", "retry_after",
 """Details that have a place of their own in what is told."""
 NOISE = frozenset(
     {"status", "status_code", "detail", "service", "name", "actor", "path", "available_endpoints", "problems", "errors"}
-)
+) | frozenset({"budget", "of", "limit", "used", "needed", "resets_at"})
 """Details that repeat what the message says, or are too long for a line."""
 
 Next = tuple[str, str]
@@ -66,6 +66,7 @@ def _by_code(failure: Failure, name: str) -> list[Next]:
         "not_found": [("vx11 status", "which actors there are")],
         "endpoint_not_found": [("echo $VX11_URL", "is it the gateway's address? (usually port 8000)")],
         "invalid": [("vx11 COMMAND --help", "what it takes")],
+        "over_budget": [("vx11 usage", "who has used how much, and what is left")],
         "busy": [(again, "it has more work than it takes on at a time")],
         "waking": [(again, "it was still waking"), ("vx11 status", "see whether it woke")],
         "timeout": [("vx11 status", "who is awake, and what each one does"), logs],

@@ -23,14 +23,17 @@ from gateway.cli import (
     log,
     logs,
     look,
+    models,
     nats_context,
     new_actor,
     power,
     replay,
+    route,
     tokens,
     top,
     trace,
     up,
+    usage,
     why,
 )
 from gateway.cli.desk import HOME_ASKED, JSON_ASKED
@@ -103,9 +106,12 @@ app.command(rich_help_panel=POWER)(power.gate)
 app.add_typer(power.window, name="window", rich_help_panel=POWER)
 app.command(rich_help_panel=POWER)(power.policy)
 app.command(rich_help_panel=TALK)(chat.chat)
+app.command(rich_help_panel=TALK)(route.route)
 app.command(rich_help_panel=TALK)(call.call)
 app.command(rich_help_panel=TALK)(trace.trace)
+app.add_typer(models.models, name="models", rich_help_panel=CARE)
 app.add_typer(tokens.token, name="token", rich_help_panel=CARE)
+app.command(rich_help_panel=CARE)(usage.usage)
 app.add_typer(dlq.dlq, name="dlq", rich_help_panel=CARE)
 app.add_typer(log.log, name="log", rich_help_panel=CARE)
 app.command("nats-context", rich_help_panel=CARE)(nats_context.nats_context)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from bus import call
+from bus.bucket import Bucket
 from bus.client import Answer, Bus
 from bus.redaction import redact_last_resort
 from bus.settings import Settings
+from bus.streams import USAGE
 from gateway.cli.home import Running, running
 from gateway.cli.remote import Remote, Reply, read_object
+from gateway.usage import usage_of
 from schemas.errors import Failure
+from schemas.usage import Usage
 
 USER = "client"
 NAME = "vx11-cli"
@@ -41,6 +46,9 @@ class BusRemote:
         async for frame in self.bus.ask_stream(subject, json.dumps(document).encode(), timeout=timeout, headers=self._headers()):
             last = call.END in frame.headers or call.SEQ not in frame.headers
             yield _reply(frame, subject, last=last)
+
+    async def usage(self, days: int) -> Usage:
+        return await usage_of(Bucket(self.bus, USAGE), days, time.time())
 
     def _headers(self) -> dict[str, str]:
         return {call.CORRELATION: self.conversation} if self.conversation else {}

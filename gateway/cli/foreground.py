@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 import time
 from dataclasses import replace
 
 from bus.daemon import LOOPBACK, free_port
+from bus.process import die_with_parent
 from bus.settings import Settings
 from bus.supervisor import Supervisor, start_logging
 from gateway.cli.screen import Screen
@@ -23,12 +25,16 @@ HTTP_PORT = 8_000
 CONTROL_PORT = 8_001
 PROBE_S = 0.5
 PROBE_BYTES = 64
+NICE = 10
 SAYS_UP = "VX11 is up"
 """How the line begins that is printed once the gateway answers."""
 
 
-def run(settings: Settings, screen: Screen) -> int:
-    """Until SIGTERM or Ctrl-C. Raises Failure when it cannot start; returns 78 for settings that are refused."""
+def run(settings: Settings, screen: Screen, pull: str = "") -> int:
+    """Until SIGTERM or Ctrl-C. `pull`: a model to fetch meanwhile.
+
+    Raises Failure when it cannot start; returns 78 for settings that are refused.
+    """
     start_logging()
     settings = with_doors(settings)
     try:
@@ -36,15 +42,16 @@ def run(settings: Settings, screen: Screen) -> int:
     except Misconfigured as error:
         screen.talk(str(error))
         return error.exit_code
-    supervisor = Supervisor(settings)
+    supervisor, fetching = Supervisor(settings), Fetching(settings, pull)
     began = time.monotonic()
     try:
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         token = TokenFile(settings.home).ensure() if http.auth_mode == "token" and not http.token else ""
         supervisor.start()
         banner = Banner(supervisor, screen, token, began)
-        supervisor.watch(banner.tick)
+        supervisor.watch(lambda: banner.tick() or fetching.tick())
     finally:
+        fetching.stop()
         supervisor.close()
     screen.talk("VX11 has stopped")
     return 0
@@ -53,9 +60,45 @@ def run(settings: Settings, screen: Screen) -> int:
 def main() -> int:
     screen = Screen()
     try:
-        return run(Settings.read(os.environ), screen)
+        return run(Settings.read(os.environ), screen, *sys.argv[2:])  # behind --pull
     except Failure as failure:
         return screen.failure(failure)
+
+
+class Fetching:
+    """A `vx11 models pull` beside the running system. It delays and fails nothing; what it says goes where we say ours."""
+
+    def __init__(self, settings: Settings, model: str) -> None:
+        self._home = settings.home
+        self._model = model
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def tick(self) -> bool:
+        """Begin with the first call; the end of it is noticed by a later one. False: there is no hurry."""
+        if self._model:
+            words = ["-m", "gateway.cli", "--home", str(self._home), "models", "pull", self._model, "--unless-removed"]
+            us = os.getpid()
+            self._process = subprocess.Popen(  # noqa: S603 - this very program
+                [sys.executable, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=2,
+                preexec_fn=lambda: _behind(us),  # noqa: PLW1509 - three system calls, no lock
+            )
+            self._model = ""
+        if self._process and self._process.poll() is not None:
+            self._process = None
+        return False
+
+    def stop(self) -> None:
+        if self._process:
+            self._process.terminate()
+            self._process.wait()
+
+
+def _behind(parent: int) -> None:
+    """Before the program begins: it ends with us, and leaves the processor to whoever wants it."""
+    die_with_parent(parent)
+    os.nice(NICE)
 
 
 def with_doors(settings: Settings) -> Settings:

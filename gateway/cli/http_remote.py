@@ -11,12 +11,15 @@ import aiohttp
 
 from gateway.cli.remote import Remote, Reply, read_object
 from schemas.errors import CODES, Failure
+from schemas.usage import Usage
 
 TOKEN_HEADER = "X-VX11-Token"  # noqa: S105 - the name of the header
 WAKE_MS = "X-Vx11-Wake-Ms"
 CORRELATION_HEADER = "X-Correlation-Id"
 LINE_BYTES = 2 * 1024 * 1024
 """One line of an event stream at most: a message on the bus has 1 MiB."""
+LOOK_S = 5.0
+"""For what is only looked at."""
 GRACE_S = 2.0
 """The gateway answers `timeout` itself; the line gets this much longer."""
 NEXT = [["echo $VX11_URL", "is it the gateway's address?"], ["unset VX11_URL", "to ask the VX11 of this machine"]]
@@ -62,11 +65,22 @@ class HttpRemote:
         self, subject: str, document: Mapping[str, Any], timeout: float, accept: str
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         _, actor, verb = subject.split(".", 2)
-        address = f"{self.where}/call/{actor}/{verb}"
+        async with self._asked("POST", f"/call/{actor}/{verb}", timeout, accept, json=dict(document)) as response:
+            yield response
+
+    async def usage(self, days: int) -> Usage:
+        async with self._asked("GET", f"/operator/api/usage?days={days}", LOOK_S, "application/json") as response:
+            return Usage.model_validate(read_object(await response.read(), self.where))
+
+    @asynccontextmanager
+    async def _asked(
+        self, method: str, path: str, timeout: float, accept: str, **body: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        address = self.where + path
         clock = aiohttp.ClientTimeout(total=timeout + GRACE_S)
         headers = {"Accept": accept, **({CORRELATION_HEADER: self.conversation} if self.conversation else {})}
         try:
-            async with self.session.post(address, json=dict(document), timeout=clock, headers=headers) as response:
+            async with self.session.request(method, address, timeout=clock, headers=headers, **body) as response:
                 if response.status >= 400:
                     raise _failure(response.status, await response.read(), self.where)
                 yield response

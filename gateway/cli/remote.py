@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bus.settings import Settings
     from schemas.card import Card
     from schemas.message import Message, Request
+    from schemas.usage import Usage
 
     R = TypeVar("R", bound=Message)
     K = TypeVar("K")
@@ -43,6 +44,9 @@ class Remote(Protocol):
 
     def stream(self, subject: str, document: Mapping[str, Any], *, timeout: float) -> AsyncIterator[Reply]:
         """The pieces as they come; the one with `last` set is the whole answer."""
+
+    async def usage(self, days: int) -> Usage:
+        """What the language models have cost in the last days. Nobody is asked, so nobody wakes."""
 
 
 async def request(remote: Remote, message: Request[R], *, timeout: float | None = None) -> R:

@@ -35,17 +35,24 @@ def up(
     ctx: typer.Context,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Come back once VX11 is up; stop it with `vx11 down`.")] = False,
     home: Annotated[Path | None, typer.Option(help="The data folder.", metavar="FOLDER")] = None,
+    pull: Annotated[
+        str, typer.Option(help="Once it is up, fetch this model unless it was taken away before.", metavar="MODEL")
+    ] = "",
 ) -> None:
     """Start VX11 here. Ctrl-C stops it in order."""
     desk = make_desk(home) if home else desk_of(ctx)
     _refuse_second(desk)
     if detach:
-        _detached(desk)
+        _detached(desk, _pulling(pull))
         return
     sys.stdout.flush()
     # this process goes on as a smaller program: what a command line needs would be in every process that is forked from it
     environ = _environ() | {"VX11_HOME": str(desk.settings.home)}
-    os.execve(sys.executable, [sys.executable, "-m", "gateway.cli.foreground"], environ)  # noqa: S606 - our own module, no shell
+    os.execve(sys.executable, [sys.executable, "-m", "gateway.cli.foreground", *_pulling(pull)], environ)  # noqa: S606 - our own module, no shell
+
+
+def _pulling(model: str) -> list[str]:
+    return ["--pull", model] if model else []
 
 
 def _environ() -> dict[str, str]:
@@ -70,7 +77,7 @@ def _refuse_second(desk: Desk) -> None:
         )
 
 
-def _detached(desk: Desk) -> None:
+def _detached(desk: Desk, more: list[str]) -> None:
     """Start `vx11 up` in a session of its own and show what it prints until it is ready.
 
     The first start prints a token: that goes through a file without a name, never into a log.
@@ -83,7 +90,7 @@ def _detached(desk: Desk) -> None:
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)  # `bus.logs` may cut it
     with tempfile.TemporaryFile() as printed, os.fdopen(log, "wb") as errors:
         child = subprocess.Popen(  # noqa: S603 - this very program
-            [sys.executable, "-m", "gateway.cli", "--home", str(desk.settings.home), "up"],
+            [sys.executable, "-m", "gateway.cli", "--home", str(desk.settings.home), "up", *more],
             stdin=subprocess.DEVNULL,
             stdout=printed,
             stderr=errors,

@@ -25,6 +25,7 @@ COMMON = {"Server": "vx11", "Cache-Control": "no-store", "X-Content-Type-Options
 COMMON_JSON = {**COMMON, "Content-Type": JSON}
 ASK_AGAIN_S = 1
 """What Retry-After says when the failure does not know better."""
+BEARER = 'Bearer realm="vx11"'
 _RETRY = frozenset({"busy", "waking", "unavailable"})
 _OWN = frozenset({"error", "detail", "message", "status_code", "correlation_id"})
 
@@ -145,14 +146,18 @@ def failure_document(failure: Failure, correlation_id: str) -> dict[str, Any]:
 
 def failure_response(failure: Failure, correlation_id: str) -> Whole:
     body = json.dumps(failure_document(failure, correlation_id), default=str).encode()
-    response = Whole(body, COMMON_JSON.copy(), status=failure.status)
+    return Whole(body, failure_headers(failure), status=failure.status)
+
+
+def failure_headers(failure: Failure) -> dict[str, str]:
+    headers = COMMON_JSON.copy()
     if failure.code in _RETRY:
-        response.headers["Retry-After"] = str(_whole_seconds(failure.details.get("retry_after")))
+        headers["Retry-After"] = str(_whole_seconds(failure.details.get("retry_after")))
     if failure.code == "auth_required":
-        response.headers["WWW-Authenticate"] = 'Bearer realm="vx11"'
+        headers["WWW-Authenticate"] = BEARER
     if failure.code == "method_not_allowed":
-        response.headers["Allow"] = ", ".join(failure.details.get("allow", ()))
-    return response
+        headers["Allow"] = ", ".join(failure.details.get("allow", ()))
+    return headers
 
 
 def _whole_seconds(told: object) -> int:

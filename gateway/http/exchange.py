@@ -139,6 +139,7 @@ class Exchange:
             response.write_s = self.parts.settings.write_s
         if self.wake_ms:
             response.headers[WAKE] = str(self.wake_ms)
+        response.headers.update(self.route.manner.headers(self))
         if self.parts.stopping.is_set() or not self.request.content.is_eof():
             response.force_close()  # no more requests on this connection: we are leaving, or its body is still coming
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 from aiohttp import web
 
-from gateway.http.answer import COMMON, failure_document
+from gateway.http.answer import COMMON
 from gateway.http.exchange import EVENT_STREAM, Exchange
 from schemas.errors import Failure
 
@@ -21,7 +20,7 @@ class Frames:
         self.response = web.StreamResponse(headers={**COMMON, "Content-Type": EVENT_STREAM, "X-Accel-Buffering": "no"})
 
     async def open(self) -> None:
-        """Send the head. From here on every failure is the event `error`."""
+        """Send the head. From here on every failure is an event, by default `error`."""
         self._x.begun = self
         self._x.stamp(self.response)
         await self.response.prepare(self._x.request)
@@ -37,8 +36,8 @@ class Frames:
         await self._write(f": alive\nid: {ident}\n\n".encode())
 
     async def failure(self, failure: Failure) -> None:
-        document = failure_document(failure, self._x.correlation_id)
-        await self.event("error", json.dumps(document, default=str).encode())
+        name, data = self._x.route.manner.event(failure, self._x.correlation_id)
+        await self.event(name, data)
 
     async def _write(self, data: bytes) -> None:
         try:

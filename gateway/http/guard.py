@@ -15,6 +15,8 @@ from schemas.errors import Failure
 
 log = logging.getLogger("vx11.gateway")
 
+TOKEN = "X-VX11-Token"  # noqa: S105 - the name of a header
+"""The field that a failure names when the token itself is at fault."""
 OWN_ID = "env"
 """The id of a VX11_TOKEN that has not our form."""
 CALLERS_KEPT = 256
@@ -76,7 +78,7 @@ def presented(tokens: Sequence[str], authorizations: Sequence[str]) -> str:
         if scheme.lower() == "bearer" and rest.strip():
             found.add(rest.strip())
     if len(found) > 1:
-        raise Failure("invalid", "two different tokens came with this request", field="X-VX11-Token")
+        raise Failure("invalid", "two different tokens came with this request", field=TOKEN)
     if not found:
         raise Failure("auth_required", "a token is needed: the header X-VX11-Token, or Authorization: Bearer")
     return found.pop()
@@ -87,7 +89,7 @@ def admitted(text: str, find: Find, now: float) -> Caller:
     token = find(id_of(text) or OWN_ID)
     right = hmac.compare_digest(digest(text), token.hash if token else NOBODY)
     if token is None or not right:
-        raise Failure("forbidden", "this token is not known here")
+        raise Failure("forbidden", "this token is not known here", field=TOKEN)
     check_good(token, now)
     return _caller(token.id, token.scopes)
 
@@ -95,9 +97,9 @@ def admitted(text: str, find: Find, now: float) -> Caller:
 def check_good(token: Token, now: float) -> None:
     """Raises Failure("forbidden") for a token that has been revoked or has expired."""
     if token.revoked:
-        raise Failure("forbidden", f"the token {token.id} has been revoked")
+        raise Failure("forbidden", f"the token {token.id} has been revoked", field=TOKEN)
     if token.expired(now):
-        raise Failure("forbidden", f"the token {token.id} expired at {token.expires}")
+        raise Failure("forbidden", f"the token {token.id} expired at {token.expires}", field=TOKEN)
 
 
 def near(host: str, origins: Sequence[str], *, own_pages: bool = False) -> None:
@@ -139,7 +141,7 @@ class KeyRing:
         """Raises Failure("forbidden") when the token that a caller came in with is no longer good."""
         token = self.find(caller.id)
         if token is None:
-            raise Failure("forbidden", f"the token {caller.id} is not known any more")
+            raise Failure("forbidden", f"the token {caller.id} is not known any more", field=TOKEN)
         check_good(token, now)
 
     def _refresh(self) -> None:

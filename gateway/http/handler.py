@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from bus import call as calls
 from gateway.http import body, guard
-from gateway.http.answer import Response, failure_response, json_response
+from gateway.http.answer import Response, json_response
 from gateway.http.exchange import Exchange, address_of, call_of
 from gateway.http.guard import ANYONE, OPERATOR, Caller
 from gateway.http.parts import Parts
@@ -97,7 +97,7 @@ async def _told(x: Exchange, failure: Failure) -> Response:
     """The failure as the answer, or, when that has begun as an event stream, as its last event."""
     x.code = failure.code
     if x.begun is None:
-        return failure_response(failure, x.correlation_id)
+        return x.route.manner.failure(failure, x.correlation_id)
     try:
         await x.begun.failure(failure)
     except ConnectionError as error:
@@ -153,7 +153,7 @@ async def _admit_control(x: Exchange) -> Caller:
 def _by_token(x: Exchange) -> Caller:
     headers = x.request.headers
     if not x.parts.guarded:
-        guard.near(headers.get("Host", ""), headers.getall("Origin", ()), own_pages=True)
+        guard.near(headers.get("Host", ""), x.route.manner.foreign(x), own_pages=True)
         return OPERATOR
     text = guard.presented(headers.getall("X-VX11-Token", ()), headers.getall("Authorization", ()))
     caller = guard.admitted(text, x.parts.keys.find, time.time())

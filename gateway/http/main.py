@@ -7,11 +7,13 @@ import gc
 import logging
 import signal
 
+from bus.bucket import Bucket
 from bus.cache import open_cache
 from bus.client import Bus
 from bus.eventlog import EventLog
 from bus.recorder import Recorder
 from bus.settings import Settings
+from bus.streams import USAGE
 from gateway.http.app import make_parts
 from gateway.http.hops import SLICE, Hops
 from gateway.http.kept import HEARTBEATS
@@ -19,6 +21,7 @@ from gateway.http.measured import Numbers
 from gateway.http.server import Bound, new_loop
 from gateway.http.server import run as serve
 from gateway.http.settings import HttpSettings, Misconfigured
+from gateway.usage import Costs
 
 CUT_OFF = 1
 """Exit code: without a connection, and it will not come back by itself."""
@@ -48,6 +51,7 @@ async def _main(settings: Settings, url: str) -> int:
             cut_off = asyncio.Event()
             bus.wire.on_close += [cut_off.set, stop.set]
             parts = make_parts(bus, cache, EventLog(bus), told)
+            parts.costs = Costs(Bucket(bus, USAGE))
             parts.bus_at = url.rpartition("/")[2]
             parts.hops = Hops(Recorder(bus.wire, "tentaculo_link", "gateway", slice_=SLICE))
             await Numbers(bus, parts).listen()

@@ -12,7 +12,7 @@ from bus.client import Bus
 from bus.refusal import refusal
 from bus.users import answerable
 from bus.wire import Msg
-from gateway.http.numbers import families
+from gateway.http.numbers import numbers
 from gateway.http.parts import Parts
 from schemas.errors import Failure
 
@@ -53,7 +53,7 @@ class Numbers:
             log.info("the numbers are not sent: %s", failure)
 
     async def _document(self) -> list[object]:
-        found = families(self._parts, await self._parts.observed.look())
+        _, found = await numbers(self._parts)
         return [
             {
                 "name": family.name,

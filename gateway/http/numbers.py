@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable
 from typing import get_args
 
 from pydantic import BaseModel, Field
 
+from gateway.http import costs
 from gateway.http.answer import Whole, text_response
 from gateway.http.body import query_of
 from gateway.http.exchange import Exchange
@@ -60,14 +62,14 @@ class MetricQuery(BaseModel):
 
 
 async def prometheus(x: Exchange) -> Whole:
-    look = await x.parts.observed.look()
-    return text_response(text(families(x.parts, look)), content_type=PROMETHEUS)
+    _, found = await numbers(x.parts)
+    return text_response(text(found), content_type=PROMETHEUS)
 
 
 async def operator_metrics(x: Exchange) -> Metrics:
     query = query_of(MetricQuery, x.request)
-    look = await x.parts.observed.look()
-    samples = [sample for family in families(x.parts, look) for sample in family.samples]
+    look, known = await numbers(x.parts)
+    samples = [sample for family in known for sample in family.samples]
     found = list(_metrics(samples, look.observed_at, query))
     window = x.parts.meter.window(query.window_seconds)
     data = MetricData(
@@ -97,8 +99,14 @@ def _metrics(samples: Iterable[Sample], ts: str, query: MetricQuery) -> Iterable
         yield Metric(metric_id=ident, ts=ts, metric_name=sample.name, value=sample.value, module=module, dimensions=dimensions)
 
 
+async def numbers(parts: Parts) -> tuple[Look, list[Family]]:
+    """Everything that is known in numbers, with the look at what was observed: the gateway's own, the actors', the costs."""
+    look, last = await asyncio.gather(parts.observed.look(), parts.costs.last())
+    return look, [*families(parts, look), *costs.families(last)]
+
+
 def families(parts: Parts, look: Look) -> list[Family]:
-    """Everything that is known in numbers: the gateway, the bus, the power machine, every actor as last observed."""
+    """The gateway, the bus, the power machine, every actor as last observed."""
     madre, hops = look.core["madre"], parts.hops
     return [
         *parts.meter.families(),

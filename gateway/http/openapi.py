@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from bus.supervisor import VERSION
-from schemas.errors import CODES
 from schemas.message import ACTOR_NAME
 
 if TYPE_CHECKING:
@@ -29,20 +28,11 @@ NAMES = {
     "name": ACTOR_NAME.pattern,
     "actor": ACTOR_NAME.pattern,
     "verb": "[a-z][a-z0-9_]*",
+    "model": ".+",
     "fact": "[a-z][a-z0-9_]*",
     "id": "[^/]+",
     "sequence": "[1-9][0-9]{0,17}",
 }
-
-
-class ErrorBody(BaseModel):
-    """Every error. `error` and `detail` both carry the code; further fields by code."""
-
-    error: str = Field(json_schema_extra={"enum": list[JsonValue](sorted(CODES))})
-    detail: str
-    message: str
-    status_code: int
-    correlation_id: str
 
 
 def document(routes: tuple[Route, ...]) -> bytes:
@@ -79,8 +69,9 @@ def codes(route: Route) -> list[str]:
 
 
 def _schemas(routes: tuple[Route, ...]) -> tuple[dict[tuple[type[BaseModel], JsonSchemaMode], Schema], Schema]:
-    wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [(ErrorBody, "serialization")]
+    wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = []
     for route in routes:
+        wanted.append((route.manner.error, "serialization"))
         if isinstance(route.answers, type):
             wanted.append((route.answers, "serialization"))
         if route.takes is not None:
@@ -95,7 +86,7 @@ def _operation(route: Route, refs: dict[tuple[type[BaseModel], JsonSchemaMode], 
         "summary": route.summary,
         "security": [] if route.is_open else [{"token": []}],
         "parameters": [*_path(route), *_query(route)],
-        "responses": {"200": _good(route, refs), **_bad(route)},
+        "responses": {"200": _good(route, refs), **_bad(route, refs)},
     }
     if not route.is_open:
         made["x-vx11-scope"] = route.scope
@@ -118,11 +109,12 @@ def _good(route: Route, refs: dict[tuple[type[BaseModel], JsonSchemaMode], Schem
     return {"description": route.summary, "content": content, "headers": headers}
 
 
-def _bad(route: Route) -> Schema:
+def _bad(route: Route, refs: dict[tuple[type[BaseModel], JsonSchemaMode], Schema]) -> Schema:
     by_status: dict[str, list[str]] = {}
     for code in codes(route):
-        by_status.setdefault(str(CODES[code].status), []).append(code)
-    schema = {"$ref": REF.format(model="ErrorBody")}
+        for status in route.manner.statuses(code):
+            by_status.setdefault(str(status), []).append(code)
+    schema = refs[route.manner.error, "serialization"]
     return {
         status: {"description": ", ".join(found), "content": {JSON: {"schema": schema}}}
         for status, found in sorted(by_status.items())

@@ -15,11 +15,14 @@ from gateway.http.last_described import Described
 from gateway.http.limits import Connections, Places, Rates, Streams
 from gateway.http.metrics import Meter
 from gateway.http.settings import HttpSettings
+from gateway.usage import Costs
 from schemas.message import Message, Request
 
 if TYPE_CHECKING:
     from gateway.http.cards import Cards
     from gateway.http.observed import Observed
+    from gateway.http.openai.models import Told
+    from gateway.http.providers import ProvidersTold
     from gateway.http.routes import Route
 
 R = TypeVar("R", bound=Message)
@@ -142,6 +145,11 @@ class Parts:
     bus_at: str = "127.0.0.1:4222"
     """Host and port of the NATS server, for those who read the description."""
     described: Described = field(default_factory=Described)
+    told: Told | None = None
+    """The models that switch told of last."""
+    providers: ProvidersTold | None = None
+    """And the providers."""
+    costs: Costs = field(default_factory=Costs)
     hops: Hops | None = None
     """Writes the records of what was sent on; none without a connection of its own."""
 

@@ -23,6 +23,7 @@ This is tentaculo_link, the gateway. The operator console is not built yet.
 
   GET  /vx11/status            how it is, without a token
   POST /operator/api/chat      say something
+  POST /v1/chat/completions    the same for any OpenAI client: base_url=http://.../v1, the token as its key
   POST /call/{{actor}}/{{verb}}    ask any actor anything it answers
   GET  /operator/api/events    what happened; with Accept: text/event-stream what happens
   GET  /madre/power/status     who is awake, and why

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
+from gateway.http.manner import OWN
 from gateway.http.routes import Route, nowhere
 
 NONE: Mapping[str, str] = {}
@@ -20,6 +21,8 @@ class Router:
             for method in route.methods if route.parameters else ():
                 self._open[method, _begins(route.path)].append(route)
         self._nowhere = nowhere(routes)
+        manners = {_begins(route.path): route.manner for route in routes if route.manner is not OWN}
+        self._areas = {area: nowhere(routes, manner) for area, manner in manners.items()}
 
     def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
         """The route and the parameters in `path`, which is as it was sent: quoted, without the query."""
@@ -28,7 +31,7 @@ class Router:
         for route in self._open.get((method, _begins(path)), ()):
             if (named := route.named(path)) is not None:
                 return route, named
-        return self._nowhere, NONE
+        return self._areas.get(_begins(path), self._nowhere), NONE
 
 
 def _begins(path: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import math
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from bus.space import Reserve
 from schemas.message import HIDDEN
 
 EX_CONFIG = 78
+ANY_ORIGIN = "*"
+ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+")
 LOCAL_TOKEN_CHARS = 32
 """A token of the user's own may be shorter only while nobody but this machine can reach the door."""
 
@@ -58,6 +61,7 @@ class HttpSettings:
     auth_mode: str = _knob("VX11_AUTH_MODE", "token", "token or off")
     token: str = _knob("VX11_TOKEN", "", "one token that may do everything, beside the tokens file")
     trusted_proxies: str = _knob("VX11_TRUSTED_PROXIES", "", "addresses whose X-Forwarded-For counts, separated by commas")
+    cors_origins: str = _knob("VX11_CORS_ORIGINS", "", "origins whose pages may ask under /v1, separated by commas; * is every")
     header_s: float = _knob("VX11_HTTP_HEADER_S", 5.0, "for the head of a request, from the connection or its first byte on")
     body_s: float = _knob("VX11_HTTP_BODY_S", 15.0, "for a body, and a second more for each 64 KiB that it announces")
     keepalive_s: float = _knob("VX11_HTTP_KEEPALIVE_S", 75.0, "an idle connection is closed after")
@@ -115,6 +119,7 @@ class HttpSettings:
         ):
             if getattr(self, name) <= 0:
                 raise Misconfigured(f"{self.variable(name)} must be more than 0")
+        self._check_origins()
         if not 0 <= self.reserve_mb < math.inf:
             raise Misconfigured(f"VX11_DISK_RESERVE_MB={self.reserve_mb:g} is no size; write for instance 512, or 0 for none")
         local = is_loopback(self.public.host)
@@ -124,6 +129,19 @@ class HttpSettings:
             raise Misconfigured(f"VX11_TOKEN is shorter than {LOCAL_TOKEN_CHARS} characters; make one with `vx11 token new`")
         if (control := self.control) and not is_loopback(control.host):
             raise Misconfigured(f"VX11_CONTROL_BIND must be loopback, not {control}")
+
+    def _check_origins(self) -> None:
+        for origin in self.origins - {ANY_ORIGIN}:
+            if not ORIGIN.fullmatch(origin):
+                told = "write for instance https://app.example or http://localhost:3000, without a path"
+                raise Misconfigured(f"VX11_CORS_ORIGINS: {origin!r} is no origin; {told}")
+        if ANY_ORIGIN in self.origins and self.auth_mode == "off":
+            raise Misconfigured("VX11_CORS_ORIGINS=* with VX11_AUTH_MODE=off would let every web page in; name the origins")
+
+    @cached_property
+    def origins(self) -> frozenset[str]:
+        """Whose pages may ask."""
+        return frozenset(part.strip() for part in self.cors_origins.split(",") if part.strip())
 
     @cached_property
     def reserve(self) -> Reserve:

@@ -11,6 +11,7 @@ from bus import call as calls
 from gateway.http.exchange import Exchange
 from gateway.http.frames import Frames
 from gateway.http.parts import Answered
+from gateway.http.presence import watched
 from schemas.errors import Failure
 
 Instead = Callable[[Failure, bool], Awaitable[tuple[bytes, bytes] | None]]
@@ -18,7 +19,15 @@ Instead = Callable[[Failure, bool], Awaitable[tuple[bytes, bytes] | None]]
 
 
 async def relay(x: Exchange, subject: str, body: bytes, *, timeout: float, instead: Instead | None = None) -> web.StreamResponse:
-    """Pass the frames on. A failure before the first one is an HTTP error as ever; later it is the event `error`."""
+    """Pass the frames on. A failure before the first one is an HTTP error as ever; later it is the event `error`.
+
+    A reader who leaves lets go of the answer, also while nothing comes.
+    """
+    async with watched(x):
+        return await _relay(x, subject, body, timeout, instead)
+
+
+async def _relay(x: Exchange, subject: str, body: bytes, timeout: float, instead: Instead | None) -> web.StreamResponse:
     async with aclosing(x.ask_stream(subject, body, timeout=timeout)) as coming:
         try:
             first = await anext(coming)

@@ -9,7 +9,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.bench import durable, gateway, recording, replay, rest, sleepers, wake
+from tests import weights
+from tests.bench import durable, gateway, recording, relaying, replay, rest, routing, sleepers, thinking, wake
 from tests.bench.report import Figure, machine
 
 FIGURES: dict[str, Callable[[Path, int], Figure]] = {
@@ -19,6 +20,9 @@ FIGURES: dict[str, Callable[[Path, int], Figure]] = {
     "durable": lambda home, rounds: durable.measure(home, durable.Size(rounds=rounds)),
     "recording": lambda home, rounds: recording.measure(home, recording.Size(rounds=rounds)),
     "replay": lambda home, rounds: replay.measure(home, replay.Size(rounds=rounds)),
+    "relaying": lambda home, rounds: relaying.measure(home, relaying.Size(rounds=rounds)),
+    "routing": lambda _, rounds: routing.measure(routing.Size(rounds=rounds)),
+    "thinking": lambda home, rounds: thinking.measure(home, weights.smollm2(), thinking.Size(rounds=rounds)),
     "rest": lambda home, _: rest.measure(home, rest.Size()),
 }
 

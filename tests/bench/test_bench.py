@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench import durable, gateway, recording, replay, rest, sleepers, wake
+from tests.bench import durable, gateway, recording, relaying, replay, rest, routing, sleepers, thinking, wake
 
 
 def sound(figure) -> bool:
@@ -62,3 +62,20 @@ def test_recording_costs_little_and_counts_what_it_sheds(tmp_path):
     figure = recording.measure(tmp_path / "home", size)
     assert sound(figure)
     assert figure.rounds.median(recording.RECORDED, "unaccounted") == 0
+
+
+def test_the_words_of_a_model_come_through_soon_and_whole(tmp_path):
+    size = relaying.Size(pieces=20, answers=2, slices=1, rounds=1, whole=32_000, whole_each=1_000)
+    figure = relaying.measure(tmp_path / "home", size)
+    assert sound(figure)
+    assert figure.rounds.median(relaying.OURS, "whole_lost") == 0
+
+
+def test_a_decision_costs_hardly_more_than_its_embedding():
+    figure = routing.measure(routing.Size(messages=20, rounds=1))
+    assert sound(figure)
+    assert figure.rounds.median(routing.LETTERS, "cpu_ms") * 4 < figure.rounds.median(routing.OURS, "cpu_ms")
+
+
+def test_the_first_word_of_a_sleeping_model_comes_about_as_soon_as_from_a_bare_one(tmp_path, weights):
+    assert sound(thinking.measure(tmp_path / "home", weights, thinking.Size(rounds=1, asks=1)))

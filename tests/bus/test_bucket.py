@@ -50,6 +50,24 @@ async def test_what_was_removed_is_gone_and_can_be_put_again(bucket):
     assert (await bucket.all())["a"] == {"n": 2}
 
 
+async def test_some_keys_are_read_and_those_that_are_missing_are_not_there(bucket):
+    for key in ("2026-11-21", "2026-11-22", "2026-11-23"):
+        await bucket.put(key, {"day": key})
+    assert sorted(await bucket.read(["2026-11-20", "2026-11-21", "2026-11-23"])) == ["2026-11-21", "2026-11-23"]
+    assert await bucket.read(["2026-11-20"]) == {}
+
+
+async def test_what_was_written_last_is_found_whatever_its_key(bucket):
+    assert await bucket.last() is None
+    await bucket.put("b", {"n": 1})
+    await bucket.put("a", {"n": 2})
+    assert await bucket.last() == {"n": 2}
+    await bucket.put("b", {"n": 3})
+    assert await bucket.last() == {"n": 3}
+    await bucket.remove("b")
+    assert await bucket.last() is None
+
+
 async def test_removing_what_is_not_there_is_no_error(bucket):
     await bucket.remove("nothing")
     assert await bucket.all() == {}

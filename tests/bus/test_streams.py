@@ -60,7 +60,7 @@ async def waits(bus: Bus, name: str, *expected: int) -> None:
 async def test_everything_is_created_once_and_kept_as_it_is_afterwards(bus):
     first = await ensure_streams(bus.api, stream_configs(bus.wire.max_payload))
     second = await ensure_streams(bus.api, stream_configs(bus.wire.max_payload))
-    names = ["VX11_EVENTS", "VX11_CALLS", "VX11_JOBS", "VX11_DLQ", "KV_VX11_ACTORS", "KV_VX11_LEASES"]
+    names = ["VX11_EVENTS", "VX11_CALLS", "VX11_JOBS", "VX11_DLQ", "KV_VX11_ACTORS", "KV_VX11_LEASES", "KV_VX11_USAGE"]
     assert [(o.name, o.did) for o in first] == [(name, "created") for name in names]
     assert [(o.did, o.changed, o.unchangeable) for o in second] == [("kept", {}, {})] * len(names)
 

@@ -292,7 +292,9 @@ async def through_a_provider(system: System, canaries: Canaries) -> None:
         scripted(refuses, refuses) as server,
         Bus.connect(system.url, user="client", seed=system.seed("client"), name="canary") as bus,
     ):
-        (system.home / "providers.toml").write_text(f'[local]\nurl = "{server.url}"\nmodel = "tiny"\nkey_file = "provider.key"\n')
+        (system.home / "providers.toml").write_text(
+            f'[studio]\nurl = "{server.url}"\nmodel = "tiny"\nkey_file = "provider.key"\n'
+        )
         body = json.dumps({"messages": [{"role": "user", "content": "hello"}]}).encode()
         with pytest.raises(Failure):
             await bus.ask("vx11.switch.chat", body, timeout=20.0)

@@ -18,6 +18,7 @@ from gateway.cli.desk import Desk
 from gateway.cli.remote import Reply
 from gateway.cli.screen import Screen
 from schemas.errors import Failure
+from schemas.usage import Usage, UsageDay
 
 Answer = dict[str, Any] | Failure | Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -33,6 +34,10 @@ class FakeRemote:
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     wake_ms: int = 0
     conversation: str = ""
+    used: list[UsageDay] = field(default_factory=list)
+
+    async def usage(self, days: int) -> Usage:
+        return Usage(observed_at="2026-11-23T12:00:00.000Z", days=self.used[:days])
 
     async def ask(self, subject: str, document: Mapping[str, Any], *, timeout: float, idempotent: bool = False) -> Reply:
         self.asked.append((subject, dict(document)))

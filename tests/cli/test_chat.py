@@ -42,10 +42,42 @@ def test_an_answer_without_pieces_is_said_whole(terminal, remote) -> None:
 
 
 def test_a_new_beginning_is_not_glued_to_what_was_cut_off(terminal, remote) -> None:
-    remote.pieces[SUBJECT] = [{"text": "Hel"}, {"text": "Hello there", "restart": True}, REPLY]
+    again = {"text": "Hello there", "restart": True, "speaker": {"provider": "madre", "model": "madre"}}
+    remote.pieces[SUBJECT] = [{"text": "Hel"}, again, REPLY]
     ran = terminal("chat", "hi")
     assert ran.out == "Hel\nHello there\n"
-    assert "cut off" in ran.err
+    assert "(that was cut off; madre from the beginning:)" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [("hi you", "— small goes on (one was cut off)"), ("¿qué tal?", "— sigue small (one se ha cortado)")],
+)
+def test_who_goes_on_in_the_middle_is_named_beside_the_text(terminal, remote, said, told) -> None:
+    """In the language of the question; a pipe gets the text alone."""
+    begins, goes_on = ({"provider": p, "model": m, "characters": 3} for p, m in (("one", "big"), ("two", "small")))
+    remote.pieces[SUBJECT] = [
+        {"text": "", "speaker": begins},
+        {"text": "Hel"},
+        {"text": "lo", "speaker": goes_on},
+        {**REPLY, "speakers": [begins, goes_on]},
+    ]
+    ran = terminal("chat", said)
+    assert ran.out == "Hello\n"
+    assert told in ran.err
+    assert "big (one), small (two), 12 ms" in ran.err
+
+
+def test_what_is_to_be_known_of_the_model_and_why_it_was_this_one_is_said(terminal, remote) -> None:
+    remote.pieces[SUBJECT] = [{**REPLY, "note": "offline model, 135M, English", "reason": "the configured order"}]
+    err = terminal("chat", "hi").err.splitlines()
+    assert {"  offline model, 135M, English", "  the configured order"} <= set(err)
+
+
+def test_a_model_can_be_wished_for(terminal, remote) -> None:
+    remote.pieces[SUBJECT] = [REPLY]
+    terminal("chat", "--model", "openai/gpt", "hi")
+    assert remote.asked[0][1]["model"] == "openai/gpt"
 
 
 def test_programs_get_the_whole_reply_and_nothing_else(terminal, remote) -> None:
@@ -57,6 +89,7 @@ def test_who_answered_instead_and_why_is_said(terminal, remote) -> None:
     worse = {"degraded": True, "status": "degraded", "fallback_source": "madre", "reason": "no model is configured"}
     remote.pieces[SUBJECT] = [{**REPLY, **worse}]
     assert "madre answered: no model is configured" in terminal("chat", "hi").err
+    assert "responde madre: no model is configured" in terminal("chat", "¿hola?").err
 
 
 def test_a_conversation_that_is_not_kept_is_said(terminal, remote) -> None:
@@ -71,7 +104,7 @@ def test_madre_answers_when_operator_backend_cannot(terminal, remote, code) -> N
     remote.answers["vx11.madre.chat"] = {"response": "Nobody is awake.", "understood": True}
     ran = terminal("chat", "who is awake?", "--session", "s9")
     assert ran.out == "Nobody is awake.\n"
-    assert "operator_backend: it is closed" in ran.err
+    assert f": it is closed ({code})" in ran.err
     assert remote.asked[-1] == ("vx11.madre.chat", {"message": "who is awake?", "session_id": "s9"})
 
 

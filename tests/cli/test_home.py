@@ -235,10 +235,11 @@ def test_the_word_that_all_is_up_does_not_go_through_a_proxy(monkeypatch) -> Non
 def test_a_start_that_fails_is_told_and_ends_with_its_code(monkeypatch, capsys) -> None:
     from gateway.cli import foreground
 
-    def run(settings, screen) -> int:
+    def run(settings, screen, pull="") -> int:
         raise Failure("conflict", "VX11 is already up")
 
     monkeypatch.setattr(foreground, "run", run)
+    monkeypatch.setattr(sys, "argv", ["foreground"])
     assert foreground.main() == CODES["conflict"].exit
     assert "VX11 is already up" in capsys.readouterr().err
 

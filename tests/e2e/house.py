@@ -114,10 +114,10 @@ class House:
 
     @asynccontextmanager
     async def model(self, *scripts: Script) -> AsyncIterator[Server]:
-        """A language model by the name of `tiny`, of the provider `local`, that says what its scripts say."""
+        """A language model by the name of `tiny`, of the provider `studio`, that says what its scripts say."""
         file = self.home / "providers.toml"
         async with scripted(*scripts) as server:
-            file.write_text(f'[local]\nurl = "{server.url}"\nmodel = "tiny"\n')
+            file.write_text(f'[studio]\nurl = "{server.url}"\nmodel = "tiny"\n')
             try:
                 yield server
             finally:

@@ -39,7 +39,7 @@ async def records(home: House, correlation_id: str, *subjects: str) -> dict[str,
 
 async def test_every_call_of_a_conversation_has_its_id(home: House) -> None:
     """Gateway, operator_backend, switch, madre: each hop has its record."""
-    answer = await home.chat("who is awake?", headers=headers("a-whole-talk"))
+    answer = await home.chat("please tell me something about the moon", headers=headers("a-whole-talk"))
     assert answer.headers["X-Correlation-Id"] == answer.json["correlation_id"] == "a-whole-talk"
     found = await records(home, "a-whole-talk", "vx11.operator_backend.chat", "vx11.switch.chat", "vx11.madre.chat")
     assert {note["code"] for note in found.values()} == {"ok", "unavailable"}, "without a model switch cannot answer"
@@ -85,11 +85,10 @@ async def test_an_event_of_a_conversation_has_its_id(home: House) -> None:
 
     async def told() -> bool:
         page.update((await home.get("/operator/api/events?correlation_id=it-failed-in-here")).json)
-        return bool(page["events"])
+        return "switch.model_failed" in [event["type"] for event in page["events"]]
 
     await until(told, "the event is in the log")
-    assert [event["type"] for event in page["events"]] == ["switch.model_failed"]
-    assert page["events"][0]["correlation_id"] == "it-failed-in-here"
+    assert {event["correlation_id"] for event in page["events"]} == {"it-failed-in-here"}
 
 
 async def test_a_held_request_keeps_its_id_and_trace(home: House) -> None:

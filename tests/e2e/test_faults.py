@@ -63,7 +63,7 @@ async def test_without_redis_the_chat_answers_and_says_that_there_is_no_history(
             answer = await home.chat("hello", body={"session_id": "away"})
             status = (await home.get("/operator/api/status")).json
     assert (answer.status, answer.json["history"]) == (200, "unavailable")
-    assert (answer.json["response"], answer.json["provider"]) == ("Yes.", "local")
+    assert (answer.json["response"], answer.json["provider"]) == ("Yes.", "studio")
     assert (status["status"], status["core_services"]["redis"]) == ("degraded", False)
 
 

@@ -19,6 +19,7 @@ import pytest
 from tests.e2e.command import Vx11
 from tests.e2e.house import KNOWN, House, until
 from tests.e2e.services import answers
+from tests.switch.scripted import says
 
 NATS = os.environ.get("VX11_NATS_CLI", "")
 if not NATS:
@@ -118,6 +119,16 @@ def test_micro_stats_counts(nats_command: Nats) -> None:
     nats_command("req", "vx11.notebook.list_lines", "{}")
     table = nats_command("micro", "stats", "notebook")
     assert "list_lines" in table
+
+
+async def test_kv_get_shows_what_a_day_has_cost(nats_command: Nats, home: House) -> None:
+    async with home.model(says("hi", usage={"prompt_tokens": 7, "completion_tokens": 3})):
+        question = {"messages": [{"role": "user", "content": "hello"}]}
+        assert (await home.post("/call/switch/chat", question)).status == 200
+    await home.sleep("switch")
+    [day, *_] = (await home.get("/operator/api/usage?days=2")).json["days"]
+    told = await asyncio.to_thread(nats_command, "kv", "get", "VX11_USAGE", day["day"], "--raw")
+    assert json.loads(told)["total"] == day["total"]
 
 
 def test_micro_ping_is_answered(nats_command: Nats) -> None:

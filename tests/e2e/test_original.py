@@ -235,7 +235,7 @@ async def test_a_chat_has_the_eight_flat_fields(home: House) -> None:
 async def test_a_chat_that_a_model_answers_has_them_too(home: House) -> None:
     async with home.model(says("Yes.")):
         answer = (await home.chat("hello")).json
-    assert (answer["provider"], answer["status"], answer["degraded"]) == ("local", "ok", False)
+    assert (answer["provider"], answer["status"], answer["degraded"]) == ("studio", "ok", False)
     assert all(isinstance(answer[name], kind) for name, kind in CHAT_FIELDS.items())
 
 

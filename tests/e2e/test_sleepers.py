@@ -29,6 +29,7 @@ LOOKS = (
     "/operator/api/config",
     "/operator/api/metrics",
     "/operator/api/events",
+    "/operator/api/usage",
     "/operator/capabilities",
     "/api/map",
     "/madre/power/status",
@@ -94,8 +95,8 @@ async def test_a_model_answers_where_there_is_one(home: House) -> None:
     async with home.model(says("Good morning, ", "Ana.")) as model:
         answer = (await home.chat("good morning")).json
     assert answer["response"] == "Good morning, Ana."
-    assert (answer["model"], answer["provider"]) == ("tiny", "local")
-    assert (answer["status"], answer["degraded"], answer["fallback_source"], answer["reason"]) == ("ok", False, None, None)
+    assert (answer["model"], answer["provider"]) == ("tiny", "studio")
+    assert (answer["status"], answer["degraded"], answer["fallback_source"], answer["fallback_code"]) == ("ok", False, None, None)
     assert model.asked[0].document["messages"][-1] == {"role": "user", "content": "good morning"}
 
 
@@ -142,7 +143,7 @@ async def test_a_look_wakes_nobody_and_keeps_nobody_awake(home: House, asleep: b
 async def talk(home: House) -> None:
     """A streamed answer is not remembered, unless it is an error: nothing but the idle time keeps them awake after it."""
     async with home.model(says("Yes.")):
-        assert (await home.chat_stream("hello"))[-1].data["provider"] == "local"
+        assert (await home.chat_stream("hello"))[-1].data["provider"] == "studio"
 
 
 async def look(home: House, client) -> None:

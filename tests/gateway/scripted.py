@@ -96,7 +96,8 @@ class ScriptedBus:
         request_id: str = "",
         headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Answer]:
-        said = await self._said(subject, body, timeout, False, request_id, headers)
+        told = await self._said(subject, body, timeout, False, request_id, headers)
+        said = told if isinstance(told, list) else [told]
         try:
             for number, frame in enumerate(said):
                 if isinstance(frame, asyncio.Event):

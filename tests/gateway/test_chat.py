@@ -28,6 +28,9 @@ FIELDS = {
 }
 
 
+MADRE_SPEAKS = {"provider": "madre", "model": "madre", "characters": 0, "note": ""}
+
+
 def answered(asked: Asked) -> ChatReply:
     return ChatReply(
         response=f"you said {asked.body['message']}",
@@ -69,7 +72,7 @@ async def test_a_chat_is_answered_with_every_field(link):
 
 
 async def test_what_came_is_passed_on(link):
-    body = {"message": "hi", "session_id": "s-1", "user_id": "ana", "metadata": {"a": 1}, "context": {"b": [2]}}
+    body = {"message": "hi", "session_id": "s-1", "model": "m", "user_id": "ana", "metadata": {"a": 1}, "context": {"b": [2]}}
     await link.post(CHAT, body)
     (asked,) = link.bus.of(OPERATOR)
     assert asked.body == body
@@ -165,7 +168,10 @@ async def test_madre_answers_when_operator_backend_cannot_and_says_so(link, code
         "madre",
         "madre",
     )
-    assert said["reason"] == f"operator_backend did not answer: {code}: that is how it is"
+    assert said["fallback_code"] == code
+    assert said["reason"].startswith("operator_backend ")
+    assert said["reason"].endswith(f": that is how it is ({code})")
+    assert [speaker["provider"] for speaker in said["speakers"]] == ["madre"]
     assert (said["response"], said["session_id"], said["correlation_id"]) == (
         "two actors sleep",
         "s-1",
@@ -221,7 +227,7 @@ async def test_madre_answers_a_stream_too(link):
     link.bus.answers[OPERATOR] = Failure("off_by_policy", "closed")
     (first, chunk), (last, whole) = frames((await link.post(CHAT, {"message": "hi", "stream": True})).text)
     assert (first, last) == ("chunk", "reply")
-    assert chunk == {"text": "two actors sleep", "restart": False}
+    assert chunk == {"text": "two actors sleep", "restart": False, "speaker": MADRE_SPEAKS}
     assert (whole["degraded"], whole["fallback_source"]) == (True, "madre")
 
 
@@ -229,7 +235,7 @@ async def test_a_stream_that_breaks_off_is_begun_again_by_madre(link):
     link.bus.answers[OPERATOR] = [{"text": "a"}, Failure("crashed", "it died"), {}]
     events = frames((await link.post(CHAT, {"message": "hi", "stream": True})).text)
     assert [name for name, _ in events] == ["chunk", "chunk", "reply"]
-    assert events[1][1] == {"text": "two actors sleep", "restart": True}
+    assert events[1][1] == {"text": "two actors sleep", "restart": True, "speaker": MADRE_SPEAKS}
 
 
 async def test_a_stream_that_breaks_off_for_good_ends_with_an_error(link):

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.http.app import make_parts
 from gateway.http.guard import KeyRing
+from gateway.http.openai.manner import OPENAI
 from gateway.http.routes import OPEN, TABLE, Route
 from gateway.http.settings import HttpSettings, Misconfigured
 from gateway.tokens import SCOPES
@@ -34,7 +35,13 @@ def path_of(route: Route) -> str:
 
 
 def is_error(reply, code: str) -> bool:
+    """Also in OpenAI's shape, which has ours inside."""
     said = reply.json
+    if isinstance(said["error"], dict):
+        assert set(said["error"]) == {"message", "type", "param", "code", "vx11"}
+        assert reply.status in OPENAI.statuses(code)
+        assert said["error"]["vx11"]["correlation_id"] == reply.headers["X-Correlation-Id"]
+        return said["error"]["vx11"]["error"] == code
     assert set(said) >= ERROR
     assert (reply.status, said["status_code"]) == (CODES[code].status, CODES[code].status)
     assert said["correlation_id"] == reply.headers["X-Correlation-Id"]
@@ -65,7 +72,7 @@ async def test_every_route_wants_its_own_scope(link):
         for scope in others:
             reply = await link.ask(route.method, path_of(route), token=tokens[scope])
             assert is_error(reply, "forbidden"), (route, scope)
-            assert reply.json["scope"] == route.scope
+            assert (reply.json["error"]["vx11"] if route.manner is OPENAI else reply.json)["scope"] == route.scope
 
 
 async def test_a_bearer_is_the_same_token_and_two_that_differ_are_400(link):
@@ -137,7 +144,7 @@ async def test_an_unknown_path_says_what_there_is(link):
 
 async def test_a_wrong_method_says_which_are_right(link):
     for route in TABLE:
-        reply = await link.ask("DELETE", path_of(route))
+        reply = await link.ask("PATCH", path_of(route))
         assert is_error(reply, "method_not_allowed"), route
         assert route.method in reply.headers["Allow"].split(", ")
 

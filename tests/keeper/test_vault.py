@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 import stat
+from types import SimpleNamespace
 
 import pytest
 
@@ -148,6 +149,14 @@ def test_a_disk_that_has_no_room_for_the_key_is_said(tmp_path, monkeypatch):
     with pytest.raises(Failure, match="free some space") as caught:
         key_of(Settings(tmp_path), tmp_path / "one.key", tmp_path / "one.db")
     assert caught.value.code == "storage_full"
+
+
+@pytest.mark.parametrize(("free", "code"), [(0, "storage_full"), (10**9, "unavailable")])
+def test_a_file_that_no_room_is_left_for_is_not_called_damaged(tmp_path, monkeypatch, free, code):
+    """SQLite says the same of both; who puts an old backup back for want of space loses what there is."""
+    monkeypatch.setattr(vault.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    told = vault._failure(tmp_path / "one.db", sqlite3.OperationalError("disk I/O error"))
+    assert (told.code, "damaged" in told.message) == (code, code == "unavailable")
 
 
 def test_derived_keys_are_keys_of_their_own():

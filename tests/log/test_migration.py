@@ -49,7 +49,7 @@ async def test_an_older_home_is_brought_up_to_date_once_and_loses_nothing(bus):
 
     assert await grown_up(bus) == {
         **dict.fromkeys(("VX11_EVENTS", "VX11_CALLS", "VX11_JOBS", "KV_VX11_ACTORS"), "updated"),
-        **dict.fromkeys(("VX11_DLQ", "KV_VX11_LEASES"), "created"),
+        **dict.fromkeys(("VX11_DLQ", "KV_VX11_LEASES", "KV_VX11_USAGE"), "created"),
     }
     assert set((await grown_up(bus)).values()) == {"kept"}
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.madre.phrases import EXAMPLES, PHRASE_MAX_CHARS, Phrase, language_of, plain, understand
+from actors.madre.phrases import EXAMPLES, PHRASE_MAX_CHARS, Phrase, understand
+from schemas.language import language_of, plain
 
 HARMLESS = {"help", "status", "awake", "why", "recent", "yes", "no"}
 

@@ -20,7 +20,7 @@ from actors.operator_backend.actor import (
     sessions as sessions_resource,
 )
 from actors.operator_backend.conversation import Patience
-from actors.operator_backend.exchange import TURN_CHARS, turns
+from actors.operator_backend.exchange import TURN_BYTES, TURNS_MOST, turns
 from actors.operator_backend.sessions import Sessions
 from bus import Settings
 from bus.cache import open_cache
@@ -28,6 +28,7 @@ from bus.call import call_from
 from bus.daemon import free_port
 from bus.redis_server import RedisServer, embedded
 from schemas.errors import Failure
+from schemas.madre import MadreChatReply
 from schemas.operator_backend import (
     Chat,
     ChatReply,
@@ -37,7 +38,7 @@ from schemas.operator_backend import (
     RenameSession,
     SessionLine,
 )
-from schemas.switch import Turn
+from schemas.switch import Speaker, Turn
 from tests.operator_backend.scripted import DENIED, ScriptedBus, heard, whole
 
 
@@ -180,7 +181,7 @@ def lines(*texts: str, provider: str = "local") -> list[SessionLine]:
 
 def test_turns_are_whole_exchanges_within_a_bound() -> None:
     """Models want question and answer by turns; a small one cannot hold everything."""
-    long = "x" * (TURN_CHARS // 4)
+    long = "x" * (TURN_BYTES // 4)
     told = turns(lines("q1", long, "q2", long, "q3", long, "q4", long))
     assert [turn.content[:2] for turn in told] == ["q2", "xx", "q3", "xx", "q4", "xx"]
 
@@ -190,3 +191,43 @@ def test_a_question_without_an_answer_is_no_turn() -> None:
         Turn(role="user", content="q"),
         Turn(role="assistant", content="a"),
     ]
+
+
+def test_what_is_told_of_a_session_fits_into_one_message_however_it_is_written() -> None:
+    """A control character takes six bytes on the way."""
+    told = turns(lines("q1", "\x01" * (TURN_BYTES // 7), "q2", "\x01" * (TURN_BYTES // 7)))
+    assert [turn.content for turn in told if turn.role == "user"] == ["q2"]
+
+
+async def test_who_said_what_and_why_is_kept(sessions: Sessions) -> None:
+    note = "offline model, 135M, English"
+    speaker = Speaker(provider="local", model="smollm2", characters=8, note=note)
+    answer = whole("Good day").model_copy(update={"reason": "the configured order", "speakers": [speaker], "note": note})
+    await said(sessions, ScriptedBus(answer), "hello")
+    _, kept = (await get_session(GetSession(session_id="s"), sessions)).lines
+    assert (kept.speakers, kept.reason, kept.note, kept.pending) == ([speaker], "the configured order", note, False)
+
+
+async def test_that_madre_has_asked_is_told_to_her_even_if_she_has_forgotten(sessions: Sessions) -> None:
+    """And while she is away nobody else hears the yes that was meant for her."""
+    asks = MadreChatReply(response="Shall I?", understood=True, pending=True)
+    await said(sessions, ScriptedBus(DENIED, answer=asks), "restart switch")
+    away = ScriptedBus(whole("Done!"), recognised=Failure("unavailable", "nobody answers"))
+    with pytest.raises(Failure, match="madre is not available"):
+        await said(sessions, away, "yes")
+    assert (away.looked[0].asked, away.asked_switch) == (True, [])
+
+
+async def test_where_a_word_is_of_both_languages_the_session_tells(sessions: Sessions) -> None:
+    await said(sessions, ScriptedBus(whole("Hola")), "cuéntame algo de la luna")
+    reply = await said(sessions, ScriptedBus(DENIED), "ok")
+    assert reply.reason == "switch está cerrado por la política: the gate of switch is closed (off_by_policy)"
+
+
+async def test_up_to_two_hundred_turns_are_told(sessions: Sessions) -> None:
+    """Which of them fit into a model's window is switch's to know."""
+    for line in lines(*map(str, range(TURNS_MOST + 20))):
+        await sessions.add("s", line.model_copy(update={"at": "2026-01-01T00:00:00.000Z"}), begin=True)
+    scripted = ScriptedBus(whole("x"))
+    await said(sessions, scripted, "hello")
+    assert len(scripted.asked_switch[0].messages) == TURNS_MOST + 1

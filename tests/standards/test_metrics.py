@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.http.metrics import Family, Meter, Sample, text
+from gateway.usage import Costs
 from tests.gateway.scripted import LIST, actor, listed
+from tests.gateway.test_costs import Kept
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 LINE = re.compile(r'([a-z][a-z0-9_]*)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\[\\"n])*",?)*)\})? (NaN|[+-]Inf|-?[0-9.e+-]+)')
@@ -108,6 +110,7 @@ async def metrics(link) -> str:
     await link.ask("SURPRISE", "/health")
     await link.post("/operator/api/chat", {"message": "hi"})
     link.parts.observed.stale()
+    link.parts.costs = Costs(Kept("2026-11-23"))
     return (await link.get("/metrics")).text
 
 

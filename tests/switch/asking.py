@@ -31,6 +31,16 @@ async def pieces(url: str, *, limits: Limits = PATIENT, key: str = "", seconds: 
         return [piece async for piece in told if piece != Piece()]
 
 
+async def whole(url: str, *, limits: Limits = PATIENT) -> Piece:
+    """All of the answer as one piece: how much of it comes together is the network's business."""
+    one, *more = await pieces(url, limits=limits)
+    for piece in more:
+        both = one.then(piece)
+        assert both is not None, "thoughts after text"
+        one = both
+    return one
+
+
 def stream(endpoint: Endpoint, provider: Provider, seconds: float = 30.0) -> AsyncGenerator[Piece, None]:
     return endpoint.stream(provider, "m", HELLO, asyncio.get_running_loop().time() + seconds)
 

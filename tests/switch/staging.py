@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -15,19 +15,19 @@ from actors.switch import actor as switch
 from actors.switch.board import Board
 from actors.switch.endpoint import opened
 from actors.switch.patience import Limits
-from bus import Bus, Settings
+from bus import Settings
 from bus.call import call_from
 from schemas.errors import Failure
 from schemas.message import Event
 from schemas.switch import (
     Chat,
-    ListProviders,
     ModelChunk,
     ModelFailed,
     ModelReply,
     ProviderStatus,
     Turn,
 )
+from tests.switch.accounting import Accounts, check_books
 from tests.switch.scripted import (
     Script,
     Server,
@@ -35,7 +35,7 @@ from tests.switch.scripted import (
 )
 
 HELLO = Chat(messages=[Turn(role="user", content="tell me the secret plan")])
-FEW_SECONDS = Limits(connect=1.0, first_token=0.5, stall=0.5, tail=0.1)
+FEW_SECONDS = Limits(connect=2.0, first_token=1.0, stall=1.0, tail=0.1)
 Answer = AsyncGenerator[ModelChunk | ModelReply, None]
 NOBODY = {"OLLAMA_HOST": "127.0.0.1:9"}
 """An Ollama of the machine that runs the tests is none of their business."""
@@ -59,10 +59,14 @@ class Stage:
     servers: list[Server]
     bus: Told
     time: list[float]
+    accounts: Accounts
 
     def ask(self, request: Chat = HELLO, *, seconds: float | None = None) -> Answer:
         deadline = {} if seconds is None else {"vx11-deadline": str(int((time.time() + seconds) * 1000))}
-        return cast(Answer, switch.chat(request, self.board, cast(Bus, self.bus), call_from(deadline)))
+        given = {"board": self.board, "ledger": self.accounts.ledger, "bus": self.bus, "call": call_from(deadline)}
+        wants = switch.actor.requests["chat"].wants  # what has tests of its own is not there
+        answer: Any = switch.chat(request, **cast(Any, {name: given.get(name) for name in wants}))
+        return cast(Answer, answer)
 
     async def reply(self, request: Chat = HELLO) -> ModelReply:
         *_, last = [part async for part in self.ask(request)]
@@ -75,7 +79,7 @@ class Stage:
         return failed.value
 
     async def status(self) -> dict[str, ProviderStatus]:
-        listed = await switch.list_providers(ListProviders(), self.board)
+        listed = await self.board.status()
         return {provider.name: provider for provider in listed.providers}
 
     @property
@@ -91,15 +95,24 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(home: Path, *scripts: Script | list[Script], limits: Limits = FEW_SECONDS) -> AsyncIterator[Stage]:
-    """Providers p0, p1, ... with models m0, m1, ..., one for each script (or list: one for each request)."""
+async def stage(
+    home: Path, *scripts: Script | list[Script], limits: Limits = FEW_SECONDS, lines: Sequence[str] = ()
+) -> AsyncIterator[Stage]:
+    """Providers p0, p1, ... with models m0, m1, ..., one for each script (or list: one for each request).
+
+    `lines`: more of the configuration of each. When it is over, the books are looked at.
+    """
     async with AsyncExitStack() as stack:
         servers = []
         for script in scripts:
             each = script if isinstance(script, list) else [script]
             servers.append(await stack.enter_async_context(scripted(*each)))
-        tables = [f'[p{n}]\nurl = "{server.url}"\nmodel = "m{n}"\n' for n, server in enumerate(servers)]
+        more = dict(enumerate(lines))
+        tables = [f'[p{n}]\nurl = "{server.url}"\nmodel = "m{n}"\n{more.get(n, "")}\n' for n, server in enumerate(servers)]
         (home / "providers.toml").write_text("".join(tables))
+        accounts = Accounts(home)
+        stack.callback(accounts.close)
+        stack.callback(lambda: check_books(accounts.store))
         clock = [1_000.0]
         endpoint = await stack.enter_async_context(opened(limits))
-        yield Stage(Board(Settings(home, NOBODY), endpoint, lambda: clock[0]), servers, Told(), clock)
+        yield Stage(Board(Settings(home, NOBODY), endpoint, lambda: clock[0]), servers, Told(), clock, accounts)

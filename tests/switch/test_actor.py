@@ -6,22 +6,29 @@ import subprocess
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 from actors.switch import actor as switch
-from actors.switch.board import Board
-from bus import Bus, Call, Settings
-from tests.switch.staging import NOBODY
+from bus import Bus, Settings
+from schemas import switch as contract
+from schemas.message import Request, Streamed
+from tests.switch.staging import NOBODY, Told
 
 
-async def test_the_resource_opens_and_closes_on_its_own(tmp_path: Path) -> None:
-    async with asynccontextmanager(switch.board)(Settings(tmp_path, NOBODY)) as board:
+async def test_the_resources_open_and_close_on_their_own(tmp_path: Path) -> None:
+    settings, bus = Settings(tmp_path, NOBODY), cast(Bus, Told())
+    async with (
+        asynccontextmanager(switch.store)(settings) as store,
+        asynccontextmanager(switch.local)(settings, bus) as local,
+        asynccontextmanager(switch.board)(settings, store, local) as board,
+    ):
         assert board.entries() == []
 
 
 def test_the_verbs_are_those_of_the_contract() -> None:
-    assert sorted(switch.actor.requests) == ["chat", "list_models", "list_providers"]
+    said = [one for one in vars(contract).values() if isinstance(one, type) and issubclass(one, Request | Streamed)]
+    assert {one.subject for one in said if hasattr(one, "subject")} == {f"vx11.switch.{verb}" for verb in switch.actor.requests}
     assert switch.actor.requests["chat"].streams
-    assert switch.actor.requests["chat"].wants == {"board": Board, "bus": Bus, "call": Call}
 
 
 def test_declaring_switch_does_not_import_an_http_client() -> None:

@@ -6,19 +6,27 @@ from pathlib import Path
 
 from actors.switch import actor as switch
 from actors.switch.board import Board
-from actors.switch.endpoint import opened
+from actors.switch.endpoint import Endpoint, opened
 from bus import Settings
 from schemas.switch import (
     ListModels,
 )
+from tests.switch.accounting import Accounts
 from tests.switch.scripted import (
     Exchange,
+    Server,
     lists,
     refuses,
     says,
     scripted,
 )
 from tests.switch.staging import HELLO, NOBODY, Stage, Told, stage
+
+
+def alone(home: Path, endpoint: Endpoint, servers: list[Server], variables: dict[str, str]) -> Stage:
+    """switch without a configured provider. No bill is ever written."""
+    return Stage(Board(Settings(home, variables), endpoint), servers, Told(), [], Accounts(home))
+
 
 # --- configuration ---
 
@@ -80,7 +88,7 @@ async def test_a_changed_key_file_is_used_at_once(tmp_path: Path) -> None:
 async def test_an_ollama_is_offered_and_not_taken(tmp_path: Path) -> None:
     async with scripted(lists("qwen3:8b")) as ollama, opened() as endpoint:
         host = ollama.url.removeprefix("http://").removesuffix("/v1")
-        on = Stage(Board(Settings(tmp_path, {"OLLAMA_HOST": host}), endpoint), [ollama], Told(), [])
+        on = alone(tmp_path, endpoint, [ollama], {"OLLAMA_HOST": host})
         offered = (await on.status())["ollama"]
         failure = await on.failure()
         assert {asked.path for asked in ollama.asked} == {"/v1/models"}
@@ -97,7 +105,7 @@ async def test_an_offer_that_is_taken_as_it_says_answers(tmp_path: Path) -> None
 
     async with scripted(either) as ollama, opened() as endpoint:
         host = ollama.url.removeprefix("http://").removesuffix("/v1")
-        on = Stage(Board(Settings(tmp_path, {"OLLAMA_HOST": host}), endpoint), [ollama], Told(), [])
+        on = alone(tmp_path, endpoint, [ollama], {"OLLAMA_HOST": host})
         _, _, lines = (await on.status())["ollama"].reason.partition("providers.toml:\n")
         (tmp_path / "providers.toml").write_text(lines)
         reply = await on.reply()
@@ -109,7 +117,7 @@ async def test_an_offer_that_is_taken_as_it_says_answers(tmp_path: Path) -> None
 async def test_a_key_in_the_environment_is_offered_and_asks_nobody(tmp_path: Path) -> None:
     """Its service is paid, and on another machine: nothing is sent there before a yes."""
     async with opened() as endpoint:
-        on = Stage(Board(Settings(tmp_path, {**NOBODY, "OPENAI_API_KEY": "sk-canary"}), endpoint), [], Told(), [])
+        on = alone(tmp_path, endpoint, [], {**NOBODY, "OPENAI_API_KEY": "sk-canary"})
         status = await on.status()
         failure = await on.failure()
     assert (status["openai"].offered, status["openai"].health, status["openai"].observed_at) == (True, "unknown", None)
@@ -121,7 +129,7 @@ async def test_a_key_in_the_environment_is_offered_and_asks_nobody(tmp_path: Pat
 async def test_something_else_on_that_port_is_not_offered(tmp_path: Path) -> None:
     async with scripted(refuses(404)) as other, opened() as endpoint:
         host = other.url.removeprefix("http://").removesuffix("/v1")
-        on = Stage(Board(Settings(tmp_path, {"OLLAMA_HOST": host}), endpoint), [other], Told(), [])
+        on = alone(tmp_path, endpoint, [other], {"OLLAMA_HOST": host})
         assert await on.status() == {}
 
 

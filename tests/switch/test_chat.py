@@ -1,4 +1,4 @@
-"""An answer, the next provider, a cut in the middle, and time."""
+"""An answer, the next provider, and time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from actors.switch.patience import Limits
-from schemas.errors import Failure
 from schemas.switch import (
     Chat,
     ModelChunk,
     ModelReply,
+    Speaker,
     Turn,
 )
 from tests.switch.scripted import (
@@ -34,12 +34,16 @@ from tests.switch.staging import HELLO, stage
 
 async def test_chunks_come_first_and_the_whole_reply_last(tmp_path: Path) -> None:
     async with stage(tmp_path, says("Hel", "lo", usage={"total_tokens": 3})) as on:
-        *chunks, reply = [part async for part in on.ask()]
-    assert chunks == [ModelChunk(text="Hel"), ModelChunk(text="lo")]
+        first, *more, reply = [part async for part in on.ask()]
     assert isinstance(reply, ModelReply)
+    assert "".join(chunk.text for chunk in (first, *more)) == "Hello"
+    assert isinstance(first, ModelChunk)
+    assert first.speaker == Speaker(provider="p0", model="m0")
+    assert not any(chunk.speaker for chunk in more if isinstance(chunk, ModelChunk))
     assert (reply.text, reply.provider, reply.model, reply.finish_reason) == ("Hello", "p0", "m0", "stop")
-    assert (reply.usage, reply.reason) == ({"total_tokens": 3}, "the configured order")
-    assert reply.latency_ms > 0
+    assert reply.speakers == [Speaker(provider="p0", model="m0", characters=5)]
+    assert (reply.usage, reply.reason, reply.note) == ({"total_tokens": 3}, "the configured order", "")
+    assert reply.latency_ms >= (reply.first_ms or 0) > 0
     assert on.bus.events == []
 
 
@@ -52,7 +56,8 @@ async def test_thoughts_are_chunks_but_no_part_of_the_reply(tmp_path: Path) -> N
 
     async with stage(tmp_path, script) as on:
         *chunks, reply = [part async for part in on.ask()]
-    assert chunks == [ModelChunk(reasoning="hm"), ModelChunk(text="Hi")]
+    told = [chunk for chunk in chunks if isinstance(chunk, ModelChunk)]
+    assert ("".join(chunk.reasoning for chunk in told), "".join(chunk.text for chunk in told)) == ("hm", "Hi")
     assert isinstance(reply, ModelReply)
     assert reply.text == "Hi"
 
@@ -94,7 +99,7 @@ async def test_many_conversations_run_at_once_and_do_not_mix(tmp_path: Path) -> 
     ("script", "reason"),
     [
         (hangs_up, "the connection was cut"),
-        (stays_silent, "it said nothing within 0.5 s"),
+        (stays_silent, "it said nothing within 1 s"),
         (refuses(500), "HTTP 500"),
         (refuses(401), "HTTP 401, it refused the key"),
         (refuses(307, Location="http://127.0.0.1:9/"), "HTTP 307: it redirects"),
@@ -126,10 +131,10 @@ async def test_when_nobody_answers_all_reasons_are_told(tmp_path: Path) -> None:
 
 
 async def test_a_request_that_all_refuse_is_the_callers_fault(tmp_path: Path) -> None:
-    async with stage(tmp_path, refuses(400, "too long"), refuses(413)) as on:
+    async with stage(tmp_path, refuses(400, "no such role"), refuses(422)) as on:
         failure = await on.failure()
     assert failure.code == "invalid"
-    assert "too long" in failure.message
+    assert "no such role" in failure.message
 
 
 async def test_one_provider_at_fault_makes_it_unavailable(tmp_path: Path) -> None:
@@ -144,57 +149,6 @@ async def test_an_event_carries_no_words_of_the_conversation(tmp_path: Path) -> 
         (event,) = on.bus.events
     assert "secret plan" in failure.message
     assert "secret plan" not in event.model_dump_json()
-
-
-# --- cut in the middle ---
-
-
-async def test_a_cut_after_the_first_chunk_is_told_with_its_length(tmp_path: Path) -> None:
-    """Another provider cannot go on in the middle of a sentence; whoever asked decides what to do."""
-    heard = asyncio.Event()
-    async with stage(tmp_path, cuts_after("Hel", "lo", when=heard), says("Hi")) as on:
-        chunks: list[ModelChunk | ModelReply] = []
-        with pytest.raises(Failure) as failed:
-            async for part in on.ask():
-                chunks.append(part)
-                if len(chunks) == 2:
-                    heard.set()
-        assert on.asked == [1, 0]
-        assert on.failures == [("p0", "the connection was cut")]
-    assert chunks == [ModelChunk(text="Hel"), ModelChunk(text="lo")]
-    assert failed.value.code == "crashed"
-    assert failed.value.message == "p0 was cut off after 5 characters: the connection was cut"
-    assert failed.value.details == {"provider": "p0", "model": "m0", "characters": 5}
-
-
-async def test_a_stall_after_the_first_chunk_is_told_too(tmp_path: Path) -> None:
-    async with stage(tmp_path, stalls_after("Hello")) as on:
-        failure = await on.failure()
-    assert (failure.code, failure.message) == (
-        "crashed",
-        "p0 was cut off after 5 characters: it fell silent for 0.5 s",
-    )
-
-
-async def test_garbage_after_the_first_chunk_is_told_too(tmp_path: Path) -> None:
-    async def script(exchange: Exchange) -> None:
-        await exchange.head()
-        await exchange.say("Hello")
-        await exchange.event('{"choices"')
-        await exchange.hold()
-
-    async with stage(tmp_path, script) as on:
-        assert "after 5 characters: it sent something that is no JSON" in (await on.failure()).message
-
-
-async def test_an_answer_that_no_message_can_carry_is_cut_off(tmp_path: Path) -> None:
-    async def script(exchange: Exchange) -> None:
-        await exchange.head()
-        while True:
-            await exchange.say("x" * 10_000)
-
-    async with stage(tmp_path, script) as on:
-        assert "more than 150000 characters" in (await on.failure()).message
 
 
 # --- time ---
@@ -230,6 +184,6 @@ async def test_a_deadline_too_short_to_tell_is_not_held_against_the_provider(tmp
 async def test_a_caller_that_goes_away_stops_the_provider(tmp_path: Path) -> None:
     async with stage(tmp_path, stalls_after("Hello"), limits=Limits()) as on:
         async with aclosing(on.ask()) as answer:
-            assert await anext(answer) == ModelChunk(text="Hello")
+            assert await anext(answer) == ModelChunk(text="Hello", speaker=Speaker(provider="p0", model="m0"))
         await asyncio.wait_for(on.servers[0].asked[0].gone.wait(), 1.0)
         assert on.bus.events == []

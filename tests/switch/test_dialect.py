@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.switch.dialect import Piece, Reader, Stitch, error_of, model_names, question
+from actors.switch.dialect import Piece, Reader, complaint_of, model_names, question
 from actors.switch.failure import ProviderFailed
 from schemas.switch import Chat, Turn
 
@@ -119,7 +118,7 @@ def _nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     ],
 )
 def test_the_words_of_an_error_are_found_in_all_usual_shapes(body: bytes, words: str) -> None:
-    assert error_of(body) == words
+    assert complaint_of(body).words == words
 
 
 def test_a_model_list_gives_the_names_that_are_names() -> None:
@@ -136,21 +135,95 @@ def test_something_else_is_no_model_list() -> None:
         model_names("{}")
 
 
-@given(st.text(max_size=30), st.lists(st.integers(0, 60), max_size=8))
-def test_characters_cut_between_their_escapes_are_joined(text: str, cuts: list[int]) -> None:
-    r"""Servers that write `🦑` in ASCII as an escape pair may put its halves into two chunks."""
-    units = text.encode("utf-16-be", "surrogatepass")
-    halves = [chr(int.from_bytes(units[i : i + 2], "big")) for i in range(0, len(units), 2)]
-    at = [0, *sorted(min(cut, len(halves)) for cut in cuts), len(halves)]
-    stitch = Stitch()
-    joined = "".join(stitch.join("".join(halves[a:b])) for a, b in pairwise(at)) + stitch.rest()
-    assert joined == text
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": "context_length_exceeded", "message": "no"},
+        {"type": "exceed_context_size_error", "code": 400, "n_ctx": 2048},
+        {"message": "This model's maximum context length is 8192 tokens."},
+        {"message": "the request exceeds the available context size"},
+        {"message": "prompt is too long: 210000 tokens > 200000 maximum"},
+        "input length exceeds the context length",
+    ],
+)
+def test_a_conversation_that_is_too_long_is_known_in_the_words_of_all(error: Any) -> None:
+    assert complaint_of(json.dumps({"error": error}).encode()).too_long
 
 
-def test_a_half_character_that_stays_alone_is_replaced() -> None:
-    """A lone half cannot travel as UTF-8."""
-    stitch = Stitch()
-    assert stitch.join("a\udd91b") == "a\N{REPLACEMENT CHARACTER}b"
-    assert stitch.join("c\ud83e") == "c"
-    assert stitch.rest() == "\N{REPLACEMENT CHARACTER}"
-    assert stitch.rest() == ""
+def test_another_error_is_not_taken_for_a_conversation_that_is_too_long() -> None:
+    assert not complaint_of(b'{"error": {"message": "too many requests", "code": "rate_limit_exceeded"}}').too_long
+
+
+@pytest.mark.parametrize(
+    ("error", "blame"),
+    [
+        ({"code": 429}, "provider"),
+        ({"code": 400}, "caller"),
+        ({"code": 401}, "setup"),
+        ({"code": "context_length_exceeded"}, "caller"),
+        ({"code": True}, "provider"),
+        ("overloaded", "provider"),
+    ],
+)
+def test_an_error_inside_a_stream_says_whose_fault_it_is(error: Any, blame: str) -> None:
+    with pytest.raises(ProviderFailed) as failed:
+        read({"error": error})
+    assert failed.value.blame == blame
+
+
+def test_all_that_the_caller_chose_is_passed_on_as_it_is() -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    chosen: dict[str, Any] = {
+        "temperature": 0.0,
+        "max_tokens": 5,
+        "top_p": 0.5,
+        "presence_penalty": 1.0,
+        "frequency_penalty": -1.0,
+        "seed": 0,
+        "stop": ["a"],
+        "tools": [tool],
+        "tool_choice": "none",
+        "parallel_tool_calls": False,
+        "response_format": {"type": "json_object"},
+        "reasoning_effort": "low",
+    }
+    asked = question(HELLO.model_copy(update=chosen), "m", ask_usage=False)
+    assert {name: asked[name] for name in chosen} == chosen
+
+
+def test_turns_are_passed_on_as_openai_writes_them() -> None:
+    """Strict servers want `content: null` where only tools are called, and no other null anywhere."""
+    parts = [{"type": "text", "text": "what is this?"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}]
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    turns = [
+        Turn(role="user", content=parts),
+        Turn(role="assistant", tool_calls=[call]),
+        Turn(role="tool", content="4", tool_call_id="c1"),
+    ]
+    assert question(Chat(messages=turns), "m", ask_usage=False)["messages"] == [
+        {"role": "user", "content": parts},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "4", "tool_call_id": "c1"},
+    ]
+
+
+def test_deltas_of_tool_calls_are_pieces() -> None:
+    call = {"index": 0, "id": "c1", "function": {"name": "f", "arguments": ""}}
+    assert read(delta(content=None, tool_calls=[call])) == Piece(tool_calls=(call,))
+    assert read(delta(tool_calls=None)) == Piece()
+
+
+@pytest.mark.parametrize("calls", [3, "x", ["x"], {"a": 1}])
+def test_tool_calls_in_another_shape_are_a_failure(calls: Any) -> None:
+    with pytest.raises(ProviderFailed, match="no list of objects"):
+        read(delta(tool_calls=calls))
+
+
+def test_pieces_are_joined_only_as_long_as_their_order_stays() -> None:
+    """A thought after the answer has begun must not appear before it."""
+    call = {"index": 0}
+    assert Piece("a", reasoning="t").then(Piece("b", "", "stop")) == Piece("ab", "t", "stop")
+    assert Piece(reasoning="t").then(Piece("a", "u")) == Piece("a", "tu")
+    assert Piece("a").then(Piece(tool_calls=(call,))) == Piece("a", tool_calls=(call,))
+    assert Piece("a").then(Piece(reasoning="t")) is None
+    assert Piece(tool_calls=(call,)).then(Piece("a")) is None

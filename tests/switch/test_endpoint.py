@@ -10,9 +10,10 @@ import pytest
 
 from actors.switch.dialect import Piece
 from actors.switch.endpoint import opened
+from actors.switch.failure import ProviderFailed
 from actors.switch.patience import Limits
 from actors.switch.providers import Provider
-from tests.switch.asking import SHORT, failure, pieces, stream
+from tests.switch.asking import SHORT, failure, pieces, stream, whole
 from tests.switch.scripted import (
     Exchange,
     cuts_after,
@@ -32,10 +33,7 @@ SOON_S = 10.0
 
 async def test_an_answer_comes_in_its_pieces() -> None:
     async with scripted(says("Hel", "lo", usage={"total_tokens": 7})) as server:
-        told = await pieces(server.url)
-    assert [piece.text for piece in told if piece.says] == ["Hel", "lo"]
-    assert [piece.finish_reason for piece in told if piece.finish_reason] == ["stop"]
-    assert [piece.usage for piece in told if piece.usage] == [{"total_tokens": 7}]
+        assert await whole(server.url) == Piece("Hello", finish_reason="stop", usage={"total_tokens": 7})
 
 
 async def test_the_request_is_what_openai_documents() -> None:
@@ -66,16 +64,43 @@ async def test_characters_split_over_reads_arrive_whole() -> None:
         assert [piece.text for piece in await pieces(server.url)] == ["ñ🦑ü"]
 
 
-async def test_escapes_split_over_chunks_arrive_whole() -> None:
+async def test_a_character_split_over_two_events_arrives_whole() -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.head()
         await exchange.event('{"choices":[{"delta":{"content":"a\\ud83e"}}]}')
         await exchange.event('{"choices":[{"delta":{"content":"\\udd91b"}}]}')
-        await exchange.event('{"choices":[{"delta":{"content":"\\ud83e"},"finish_reason":"stop"}]}')
-        await exchange.chunk(b"")
+        await exchange.chunk(b'data: {"choices":[{"delta":{"content":"\xf0\x9f"}}]}\n\n')
+        await exchange.chunk(b'data: {"choices":[{"delta":{"content":"\xa6\x91c"}}]}\n\n')
+        await exchange.finish()
 
     async with scripted(script) as server:
-        assert "".join(piece.text for piece in await pieces(server.url)) == "a🦑b\N{REPLACEMENT CHARACTER}"
+        assert "".join(piece.text for piece in await pieces(server.url)) == "a🦑b🦑c"
+
+
+@pytest.mark.parametrize("half", [b"\xf0\x9f", b"\\ud83e"])
+async def test_a_character_that_never_gets_whole_is_a_failure(half: bytes) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.chunk(b'data: {"choices":[{"delta":{"content":"a' + half + b'"}}]}\n\n')
+        await exchange.finish()
+
+    assert (await failure(script)).reason == "it ended in half a character"
+
+
+async def test_what_was_good_is_told_before_what_is_broken_in_the_same_read() -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.head()
+        good = b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\n'
+        await exchange.chunk(good + good + b"data: {\n\n" + good)
+        await exchange.hold()
+
+    heard = []
+    async with scripted(script) as server, opened() as endpoint:
+        with pytest.raises(ProviderFailed, match="no JSON"):
+            async with aclosing(stream(endpoint, Provider("test", server.url, "m"))) as told:
+                async for piece in told:
+                    heard += [piece.text]
+    assert heard == ["HiHi"]
 
 
 async def test_comments_keep_nobody_waiting() -> None:
@@ -87,8 +112,7 @@ async def test_comments_keep_nobody_waiting() -> None:
         await exchange.finish()
 
     async with scripted(script) as server:
-        told = await pieces(server.url)
-    assert [(piece.text, piece.reasoning) for piece in told if piece.says] == [("", "hm"), ("Hi", "")]
+        assert await whole(server.url) == Piece("Hi", "hm", "stop")
 
 
 async def test_an_answer_in_one_document_is_taken_too() -> None:
@@ -123,8 +147,8 @@ async def test_after_the_finish_reason_nothing_can_spoil_the_answer() -> None:
         await exchange.hold()
 
     async with scripted(silent) as server, asyncio.timeout(SOON_S):
-        told = await pieces(server.url, limits=Limits(tail=0.1))
-    assert told == [Piece("Hi", finish_reason="stop"), Piece(usage={"total_tokens": 3})]
+        told = await whole(server.url, limits=Limits(tail=0.1))
+    assert told == Piece("Hi", finish_reason="stop", usage={"total_tokens": 3})
 
 
 async def test_the_end_of_the_body_is_not_the_end_of_the_answer() -> None:
@@ -294,5 +318,7 @@ async def test_a_thousand_small_pieces_arrive_in_order() -> None:
         await exchange.finish()
 
     async with scripted(script) as server:
-        assert [piece.text for piece in await pieces(server.url) if piece.says] == parts
+        told = await pieces(server.url)
+    assert "".join(piece.text for piece in told) == "".join(parts)
+    assert len(told) <= len(parts)
     assert json.loads(server.asked[0].body)["model"] == "m"

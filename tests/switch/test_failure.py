@@ -65,3 +65,18 @@ def test_what_is_recorded_has_the_fact_without_the_providers_words() -> None:
     failed = of_status(400, said="your prompt 'secret plan' is too long")
     assert "secret plan" not in failed.reason
     assert "secret plan" in failed.told
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "expected"), [(413, False, True), (400, True, True), (400, False, False), (429, True, False)]
+)
+def test_too_long_is_what_a_status_or_its_words_say(status: int, words: bool, expected: bool) -> None:
+    failed = of_status(status, too_long=words)
+    assert failed.too_long is expected
+    assert not expected or (failed.blame == "caller" and "too long" in failed.reason)
+
+
+@pytest.mark.parametrize(("status", "unspent"), [(401, True), (429, True), (307, True), (408, False), (500, False), (504, False)])
+def test_who_was_surely_not_at_work_is_not_paid(status: int, unspent: bool) -> None:
+    """A gateway that times out may have a model behind it that has generated everything."""
+    assert of_status(status).unspent is unspent

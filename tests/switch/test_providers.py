@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from actors.switch.providers import Configuration, load, stamp
+from actors.switch.traits import UNKNOWN, Traits
 from bus import redaction
 from bus.settings import Settings
 
@@ -59,6 +61,31 @@ def test_a_table_says_everything_about_a_provider(tmp_path: Path) -> None:
     (provider,) = configured(tmp_path, text, DEEPSEEK_API_KEY="sk-d").providers
     assert provider.all_models == ("deepseek-chat", "deepseek-reasoner")
     assert (provider.key, provider.key_source, provider.ask_usage) == ("sk-d", "DEEPSEEK_API_KEY", False)
+
+
+def test_what_a_model_is_good_for_is_declared_for_all_and_for_each(tmp_path: Path) -> None:
+    text = (
+        '[cloud]\nurl = "https://llm.example.org/v1"\nmodel = "big"\ncontext = 128_000\nlanguages = ["en", "es"]\n'
+        "json = false\nprefill = true\nprice_in = 2\nprice_out = 10.5\n"
+        '[cloud.models."mini/small"]\nprice_in = 0.1\ntools = false\n[cloud.models."big"]\njson = true\n'
+    )
+    (provider,) = configured(tmp_path, text).providers
+    all_of_them = Traits(128_000, ("en", "es"), json=False, price_in=2.0, price_out=10.5, prefill=True)
+    assert provider.all_models == ("big", "mini/small")
+    assert provider.traits("mini/small") == replace(all_of_them, price_in=0.1, tools=False)
+    assert provider.traits("big") == replace(all_of_them, json=True)
+    assert provider.traits("never-named") == all_of_them
+
+
+def test_of_what_is_not_declared_nothing_is_known(tmp_path: Path) -> None:
+    (provider,) = configured(tmp_path, OLLAMA).providers
+    assert provider.traits("llama3.2") == UNKNOWN
+
+
+def test_the_table_of_budgets_is_no_provider_and_is_left_to_its_reader(tmp_path: Path) -> None:
+    found = configured(tmp_path, OLLAMA + "[budgets.day]\ntokens = 5_000\n")
+    assert [provider.name for provider in found.providers] == ["ollama"]
+    assert (found.faults, found.budgets) == ((), {"day": {"tokens": 5_000}})
 
 
 def test_a_key_is_not_shown_when_the_provider_is_printed(tmp_path: Path) -> None:
@@ -119,6 +146,23 @@ def test_a_key_file_that_is_too_long_is_refused(tmp_path: Path) -> None:
         ('ask_usage = "yes"', "ask_usage must be true or false"),
         ("key_env = 3", "key_env is no text"),
         ("[ollama.inner]\nx = 1", "has a table inner inside"),
+        ("context = 0", "context must be a whole number from 256 to"),
+        ("context = true", "context must be a whole number"),
+        ("context = 8e3", "context must be a whole number"),
+        ('languages = "en"', 'languages must be a list; write languages = ["en", "es"]'),
+        ('languages = ["English"]', "languages names 'English', which is no code of two or three letters"),
+        ('tools = "no"', "tools must be true or false"),
+        ("price_in = -1", "price_in must be a number from 0 to"),
+        ("price_out = nan", "price_out must be a number from 0 to"),
+        ("price_out = true", "price_out must be a number"),
+        ("contxt = 8", "unknown line contxt; did you mean context?"),
+        ("offline = true", "unknown line offline"),
+        ('models = "one"', 'models must be a list; write models = ["one", "another"], or a table [name.models."one"]'),
+        ("[ollama.models]\none = 1", "the model one: is no table"),
+        ('[ollama.models."one"]\nprice = 1', "the model one: unknown line price; did you mean price_in?"),
+        ('[ollama.models."one"]\nprice_in = "1"', "the model one: price_in must be a number"),
+        ('[ollama.models."two words"]', "models must name a model"),
+        (f"models = {[str(n) for n in range(201)]}", "models has more than 200 names"),
     ],
 )
 def test_a_wrong_line_is_named_with_what_to_write(tmp_path: Path, line: str, told: str) -> None:
@@ -136,6 +180,9 @@ def test_a_wrong_line_is_named_with_what_to_write(tmp_path: Path, line: str, tol
         ('[a]\nurl = 3\nmodel = "m"\n', "url is no text"),
         ('[a]\nurl = "http://169.254.169.254/v1"\nmodel = "m"\n', "url 169.254.169.254 is a link-local"),
         ('[auto]\nurl = "http://127.0.0.1/v1"\nmodel = "m"\n', "is no name for a provider"),
+        ('[local]\nurl = "http://127.0.0.1/v1"\nmodel = "m"\n', "is no name for a provider"),
+        ("budgets = 3\n", "[budgets]: is no table"),
+        ("[budgets]\ndya = {}\n", "[budgets]: unknown line dya; did you mean day"),
         ('["Big One"]\nurl = "http://127.0.0.1/v1"\nmodel = "m"\n', "is no name for a provider"),
         ('a = "http://127.0.0.1/v1"\n', "is no table; write [name]"),
         ("[a\n", "is no TOML"),

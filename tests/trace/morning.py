@@ -21,7 +21,7 @@ async def morning(home: House) -> list[str]:
 async def _chats(home: House) -> list[str]:
     """The first wakes operator_backend and switch; without a model switch fails and madre answers."""
     for number in range(3):
-        answer = await home.chat("who is awake?", headers={"X-Correlation-Id": f"morning-chat-{number}"})
+        answer = await home.chat("tell me something about the moon", headers={"X-Correlation-Id": f"morning-chat-{number}"})
         assert answer.status == 200, answer.text
     await home.chat("hello", headers={"X-Correlation-Id": "morning-traced", "traceparent": REMOTE})
     return [*(f"morning-chat-{number}" for number in range(3)), "morning-traced"]

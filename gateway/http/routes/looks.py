@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.http import described, numbers, plain, views
+from gateway.http import costs, described, numbers, plain, views
 from gateway.http.routes.route import OPEN, Route
+from schemas.usage import Usage
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/health", "health", OPEN, plain.live, "The process lives.", plain.State, control=True),
@@ -42,6 +43,16 @@ ROUTES: tuple[Route, ...] = (
         "The numbers of now.",
         numbers.Metrics,
         query=numbers.MetricQuery,
+    ),
+    Route(
+        "GET",
+        "/operator/api/usage",
+        "usage",
+        "read",
+        costs.usage,
+        "What the language models have cost, day by day in UTC; switch may sleep meanwhile.",
+        Usage,
+        query=costs.UsageQuery,
     ),
     Route(
         "GET",

@@ -15,6 +15,7 @@ from gateway.http import plain
 from gateway.http.answer import Response
 from gateway.http.body import message_of
 from gateway.http.exchange import EVENT_STREAM, Exchange
+from gateway.http.manner import OWN, Manner
 from gateway.http.settings import Misconfigured
 from gateway.tokens import SCOPES
 from schemas.errors import Failure
@@ -56,6 +57,10 @@ class Route:
     """What is sent there has to be stored: while the disk has too little room it is refused."""
     message: type[Request[Any]] | None = None
     """What is asked of the bus, when that is all."""
+    manner: Manner = OWN
+    """How its failures are told."""
+    deep: bool = False
+    """Its parameter may have slashes in it."""
 
     @property
     def is_open(self) -> bool:
@@ -81,7 +86,8 @@ class Route:
 
     @cached_property
     def _form(self) -> re.Pattern[str]:
-        return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(self.path)))
+        part = ".+" if self.deep else "[^/]+"
+        return re.compile(re.sub(r"\\{(\w+)\\}", rf"(?P<\1>{part})", re.escape(self.path)))
 
 
 def asks(
@@ -136,12 +142,17 @@ def _named(x: Exchange) -> dict[str, str]:
 
 
 JSON_OR_STREAM = ("application/json", EVENT_STREAM)
-ACTOR_FAILS = ("not_found", "conflict", "crashed", "waking", "off_by_policy", "not_installed", "storage_full")
+ACTOR_FAILS = ("not_found", "conflict", "crashed", "waking", "off_by_policy", "not_installed", "over_budget", "storage_full")
 
 
-def nowhere(routes: tuple[Route, ...]) -> Route:
-    """What takes the requests that no route of a door has taken."""
-    return Route("*", "*", "nowhere", OPEN, plain.nowhere(routes), "No such address.")
+def nowhere(routes: tuple[Route, ...], manner: Manner = OWN) -> Route:
+    """What takes the requests that no route of a door has taken, in an area with this manner."""
+    elsewhere = plain.nowhere(routes)
+
+    async def compose(x: Exchange) -> Response:
+        return manner.preflight(x) or await elsewhere(x)
+
+    return Route("*", "*", "nowhere", OPEN, compose, "No such address.", manner=manner)
 
 
 def check(routes: tuple[Route, ...]) -> None:

@@ -1,0 +1,55 @@
+"""The models folder as a provider: what the board knows of the model that runs on this machine."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from actors.switch.lines import Misconfigured
+from actors.switch.providers import LOCAL, Provider
+from actors.switch.traits import Traits
+from bus import models
+from bus.settings import Settings
+
+ENGINE = "xllamacpp"
+INSTALL = "make up does it, or: python -m pip install --only-binary=:all: xllamacpp"
+
+
+def provider(settings: Settings) -> Provider | None:
+    """The usable models of the folder, the default first; None when there is none.
+
+    Raises Misconfigured when there are models and nothing to run them with, or none of them can be used.
+    """
+    found = models.listed(settings)
+    usable = [model for model in found if not model.fault]
+    if not found:
+        return None
+    if not usable:
+        raise Misconfigured("; ".join(f"{model.path} {model.fault}" for model in found))
+    if find_spec(ENGINE) is None:
+        raise Misconfigured(f"there are models in {models.folder(settings)}, but {ENGINE} is not installed: {INSTALL}")
+    try:
+        traits = {model.name: _traits(model, settings) for model in usable}
+        first = models.default(settings, usable)
+    except ValueError as wrong:
+        raise Misconfigured(str(wrong)) from wrong
+    assert first is not None
+    return Provider(
+        LOCAL,
+        "",
+        first.name,
+        tuple(traits),
+        declared=traits[first.name],
+        declared_each=traits,
+    )
+
+
+def _traits(model: models.Model, settings: Settings) -> Traits:
+    header = model.header
+    return Traits(
+        context=model.context(settings),
+        languages=tuple(code.lower()[:3].rstrip("-_") for code in header.languages),
+        tools=header.tools,
+        prefill=True,
+        offline=True,
+        note=model.note,
+    )
