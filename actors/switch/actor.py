@@ -7,18 +7,18 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
-from actors.switch.board import Board
-from actors.switch.embedding import Embedding, installed
-from actors.switch.kinds import Sorter
-from actors.switch.ledger import Ledger, Payer
-from actors.switch.local import PATIENT, Doors, Local, anticipate
-from actors.switch.local import opened as loaded
-from actors.switch.meaning import meanings
-from actors.switch.memory import Memory
+from actors.switch.choosing.board import Board
+from actors.switch.choosing.memory import Memory
+from actors.switch.kind.embedding import Embedding, installed
+from actors.switch.kind.kinds import Sorter
+from actors.switch.kind.meaning import meanings
+from actors.switch.kind.sorting import elsewhere, routed
+from actors.switch.offline.local import PATIENT, Doors, Local, anticipate
+from actors.switch.offline.local import opened as loaded
+from actors.switch.paying.ledger import Ledger, Payer
+from actors.switch.paying.usage import Teller, telling
 from actors.switch.relay import relay
-from actors.switch.sorting import elsewhere, routed
 from actors.switch.store import Store
-from actors.switch.usage import Teller, telling
 from bus import Actor, Bus, Call, Settings
 from bus.bucket import Bucket
 from bus.streams import USAGE
@@ -66,7 +66,7 @@ async def local(settings: Settings, bus: Bus) -> AsyncIterator[Local]:
 @actor.resource
 async def board(settings: Settings, store: Store, local: Local) -> AsyncIterator[Board]:
     """The configured providers, what is remembered of them, and the HTTP client that asks them."""
-    from actors.switch.endpoint import opened  # aiohttp costs 9 MB, which declaring an actor must not
+    from actors.switch.asking.endpoint import opened  # aiohttp costs 9 MB, which declaring an actor must not
 
     async with opened() as far, opened(PATIENT) as near:
         yield Board(settings, Doors(far, near, local), memory=Memory(store))
@@ -133,7 +133,7 @@ async def list_providers(_request: ListProviders, board: Board, local: Local) ->
 @actor.handles
 async def set_provider(request: SetProvider, settings: Settings, board: Board) -> ProviderStatus:
     """Describe a provider in the configuration; it may be asked at once."""
-    from actors.switch.editing import set_provider as describe  # which few need
+    from actors.switch.configured.editing import set_provider as describe  # which few need
 
     describe(settings, request.name, request.lines, request.key)
     return board.configured(request.name)
@@ -142,7 +142,7 @@ async def set_provider(request: SetProvider, settings: Settings, board: Board) -
 @actor.handles
 async def remove_provider(request: RemoveProvider, settings: Settings, board: Board) -> ProviderList:
     """Take a provider out of the configuration."""
-    from actors.switch.editing import remove_provider as remove
+    from actors.switch.configured.editing import remove_provider as remove
 
     remove(settings, request.name)
     return await board.status()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from actors.switch import seam
-from actors.switch.choice import Choice
-from actors.switch.dialect import Piece
-from actors.switch.failure import ProviderFailed
+from actors.switch.asking.dialect import Piece
+from actors.switch.asking.failure import ProviderFailed
+from actors.switch.asking.toolcalls import Calls
+from actors.switch.choosing.choice import Choice
 from actors.switch.seam import Seam, Unjoined
-from actors.switch.toolcalls import Calls
 from schemas.switch import Chat, ModelChunk, Speaker, Turn
 
 ANSWER_MAX_CHARS = 150_000

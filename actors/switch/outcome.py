@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.switch.answer import Answer
-from actors.switch.choice import Choice
-from actors.switch.failure import ProviderFailed
+from actors.switch.asking.failure import ProviderFailed
+from actors.switch.choosing.choice import Choice
 from schemas.errors import Failure
 from schemas.switch import ModelReply
 

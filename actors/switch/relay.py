@@ -8,14 +8,15 @@ from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from actors.switch import budget, window
 from actors.switch.answer import Answer
-from actors.switch.board import Attempt, Board
-from actors.switch.choice import Choice
-from actors.switch.failure import ProviderFailed
-from actors.switch.ledger import Bill, Payer
+from actors.switch.asking.failure import ProviderFailed
+from actors.switch.choosing import window
+from actors.switch.choosing.board import Attempt, Board
+from actors.switch.choosing.choice import Choice
+from actors.switch.configured.traits import Traits
 from actors.switch.outcome import Miss, cut_off, reply, unanswered
-from actors.switch.traits import Traits
+from actors.switch.paying import budget
+from actors.switch.paying.ledger import Bill, Payer
 from schemas.errors import Failure
 from schemas.switch import Chat, ModelChunk, ModelFailed, ModelReply
 
@@ -29,7 +30,7 @@ Chunks = AsyncGenerator[ModelChunk, None]
 
 
 class Purse(Protocol):
-    """Who pays: `actors.switch.ledger.Ledger`."""
+    """Who pays: `actors.switch.paying.ledger.Ledger`."""
 
     def bill(
         self, payer: Payer, provider: str, model: str, traits: Traits, prompt_bound: int, answer_bound: int | None = None

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from actors.switch.budget import Account, Used, day_of
-from actors.switch.ledger import Payer, State
+from actors.switch.paying.budget import Account, Used, day_of
+from actors.switch.paying.ledger import Payer, State
 from bus.settings import Settings
 from schemas.errors import Failure
 

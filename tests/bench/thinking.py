@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from actors.switch.child import PROGRAM, threads
+from actors.switch.offline.child import PROGRAM, threads
 from bus import models
 from bus.client import Bus
 from bus.settings import Settings

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from nats.js.errors import KeyNotFoundError
 
-from actors.switch.budget import prompt_bound
+from actors.switch.paying.budget import prompt_bound
 from schemas.switch import Chat, ModelAnswered
 from tests.e2e.command import Vx11
 from tests.e2e.house import House, Reply, until

@@ -11,7 +11,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from actors.switch.child import PROGRAM
+from actors.switch.offline.child import PROGRAM
 from bus.exclusive import Lease, holder
 from tests.e2e.house import House, house, until
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from actors.switch.ledger import Bill, Ledger, Payer
+from actors.switch.configured.traits import Traits
+from actors.switch.paying.ledger import Bill, Ledger, Payer
 from actors.switch.store import Store
-from actors.switch.traits import Traits
 from bus.settings import Settings
 from schemas.errors import Failure
 from schemas.message import Event

@@ -12,9 +12,9 @@ from typing import Any, cast
 import pytest
 
 from actors.switch import actor as switch
-from actors.switch.board import Board
-from actors.switch.endpoint import opened
-from actors.switch.patience import Limits
+from actors.switch.asking.endpoint import opened
+from actors.switch.asking.patience import Limits
+from actors.switch.choosing.board import Board
 from bus import Settings
 from bus.call import call_from
 from schemas.errors import Failure

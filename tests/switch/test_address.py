@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from actors.switch.address import address_refusal, checked_url, host_refusal, is_loopback, same_place
+from actors.switch.asking.address import address_refusal, checked_url, host_refusal, is_loopback, same_place
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.switch.answer import ANSWER_MAX_CHARS, Answer
-from actors.switch.choice import Choice
-from actors.switch.dialect import Piece, question
-from actors.switch.failure import ProviderFailed
+from actors.switch.asking.dialect import Piece, question
+from actors.switch.asking.failure import ProviderFailed
+from actors.switch.choosing.choice import Choice
+from actors.switch.configured.providers import Provider
+from actors.switch.configured.traits import Traits
 from actors.switch.outcome import reply
-from actors.switch.providers import Provider
-from actors.switch.traits import Traits
 from schemas.switch import Chat, Speaker, Turn
 from tests.switch.reciting import MANNERS, PREFILLED, Manner, Recital, prose
 

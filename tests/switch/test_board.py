@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from actors.switch import actor as switch
-from actors.switch.board import Board
-from actors.switch.endpoint import Endpoint, opened
+from actors.switch.asking.endpoint import Endpoint, opened
+from actors.switch.choosing.board import Board
 from bus import Settings
 from schemas.switch import (
     ListModels,

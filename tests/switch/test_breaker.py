@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.switch.breaker import OPEN_S, RETRY_AFTER_MAX_S, Circuit
+from actors.switch.choosing.breaker import OPEN_S, RETRY_AFTER_MAX_S, Circuit
 
 
 def failing(circuit: Circuit, times: int, now: float = 0.0) -> Circuit:

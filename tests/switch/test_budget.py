@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.switch.budget import (
+from actors.switch.configured.lines import Misconfigured
+from actors.switch.configured.traits import Traits
+from actors.switch.paying.budget import (
     ANSWER_LEAST,
     ANSWER_TOKENS,
     Account,
@@ -22,8 +24,6 @@ from actors.switch.budget import (
     parse,
     prompt_bound,
 )
-from actors.switch.lines import Misconfigured
-from actors.switch.traits import Traits
 from schemas.errors import Failure
 from schemas.switch import Chat, Turn
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.switch.patience import Limits
+from actors.switch.asking.patience import Limits
 from schemas.switch import (
     Chat,
     ModelChunk,

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.switch.choice import Choice, Need, Standing, choices, weighed
-from actors.switch.learned import NOTHING, Observed
-from actors.switch.providers import Provider
-from actors.switch.traits import UNKNOWN, Traits
+from actors.switch.choosing.choice import Choice, Need, Standing, choices, weighed
+from actors.switch.choosing.learned import NOTHING, Observed
+from actors.switch.configured.providers import Provider
+from actors.switch.configured.traits import UNKNOWN, Traits
 from schemas.errors import Failure
 from schemas.switch import Chat, Turn
 

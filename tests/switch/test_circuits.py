@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from actors.switch.patience import Limits
+from actors.switch.asking.patience import Limits
 from tests.switch.scripted import (
     cuts_after,
     refuses,

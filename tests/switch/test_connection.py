@@ -9,10 +9,10 @@ from contextlib import aclosing, closing, contextmanager
 
 import pytest
 
-from actors.switch.endpoint import opened
-from actors.switch.failure import ProviderFailed
-from actors.switch.patience import Limits
-from actors.switch.providers import Provider
+from actors.switch.asking.endpoint import opened
+from actors.switch.asking.failure import ProviderFailed
+from actors.switch.asking.patience import Limits
+from actors.switch.configured.providers import Provider
 from tests.switch.asking import SHORT, failure, pieces, stream
 from tests.switch.scripted import (
     Exchange,

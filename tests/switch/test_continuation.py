@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from actors.switch.answer import ANSWER_MAX_CHARS
-from actors.switch.patience import Limits
+from actors.switch.asking.patience import Limits
 from schemas.errors import Failure
 from schemas.switch import Chat, ModelChunk, ModelReply, Turn
 from tests.switch.reciting import (

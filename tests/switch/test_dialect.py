@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.switch.dialect import Piece, Reader, complaint_of, model_names, question
-from actors.switch.failure import ProviderFailed
+from actors.switch.asking.dialect import Piece, Reader, complaint_of, model_names, question
+from actors.switch.asking.failure import ProviderFailed
 from schemas.switch import Chat, Turn
 
 HELLO = Chat(messages=[Turn(role="user", content="¡hola!")])

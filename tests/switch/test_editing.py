@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.switch.editing import remove_provider, set_provider
-from actors.switch.providers import LINES, load
+from actors.switch.configured.editing import remove_provider, set_provider
+from actors.switch.configured.providers import LINES, load
 from bus import redaction
 from bus.settings import Settings
 from schemas.errors import Failure
@@ -191,7 +191,7 @@ def test_a_file_that_is_no_toml_is_left_to_its_owner(tmp_path: Path, text: str) 
 
 
 def test_what_an_editor_writes_at_this_moment_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from actors.switch import editing
+    from actors.switch.configured import editing
 
     (tmp_path / "providers.toml").write_text(WRITTEN)
     real = editing._changed

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from actors.switch import embedding as module
-from actors.switch.embedding import Embedding, installed
+from actors.switch.kind import embedding as module
+from actors.switch.kind.embedding import Embedding, installed
 from schemas.errors import Failure
 
 TREE = Path(__file__).parents[2]
@@ -196,7 +196,7 @@ async def test_any_text_has_a_vector(embedding, text) -> None:
 def test_it_does_not_outlive_a_switch_that_was_killed() -> None:
     program = (
         "import asyncio, time\n"
-        "from actors.switch.embedding import Embedding, installed\n"
+        "from actors.switch.kind.embedding import Embedding, installed\n"
         "async def main():\n"
         "    embedding = Embedding(installed())\n"
         "    await embedding.embed([('query', 'hola')])\n"

@@ -8,11 +8,11 @@ from contextlib import aclosing
 
 import pytest
 
-from actors.switch.dialect import Piece
-from actors.switch.endpoint import opened
-from actors.switch.failure import ProviderFailed
-from actors.switch.patience import Limits
-from actors.switch.providers import Provider
+from actors.switch.asking.dialect import Piece
+from actors.switch.asking.endpoint import opened
+from actors.switch.asking.failure import ProviderFailed
+from actors.switch.asking.patience import Limits
+from actors.switch.configured.providers import Provider
 from tests.switch.asking import SHORT, failure, pieces, stream, whole
 from tests.switch.scripted import (
     Exchange,

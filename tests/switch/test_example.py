@@ -6,9 +6,9 @@ import re
 import tomllib
 from pathlib import Path
 
-from actors.switch import budget
-from actors.switch.providers import LINES, load
-from actors.switch.traits import DECLARED
+from actors.switch.configured.providers import LINES, load
+from actors.switch.configured.traits import DECLARED
+from actors.switch.paying import budget
 from bus.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from actors.switch.failure import SAID_MAX_CHARS, of_status, quoted, seconds_of_rest
+from actors.switch.asking.failure import SAID_MAX_CHARS, of_status, quoted, seconds_of_rest
 
 WEDNESDAY = 1_445_412_480.0
 """2015-10-21 07:28:00 GMT"""

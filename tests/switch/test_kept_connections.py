@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from actors.switch.endpoint import Endpoint, opened
-from actors.switch.failure import ProviderFailed
-from actors.switch.providers import Provider
+from actors.switch.asking.endpoint import Endpoint, opened
+from actors.switch.asking.failure import ProviderFailed
+from actors.switch.configured.providers import Provider
 from tests.switch.asking import SHORT, stream
 from tests.switch.scripted import Exchange, Script, _request, says
 

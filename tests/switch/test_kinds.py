@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from actors.madre.phrases import EXAMPLES
-from actors.switch import kinds
-from actors.switch.embedding import Embedded, Embedding, installed
-from actors.switch.fitting import examples, fingerprint, weights, write
-from actors.switch.kinds import KINDS, WEIGHTS, Sorter, shortened
+from actors.switch.kind import kinds
+from actors.switch.kind.embedding import Embedded, Embedding, installed
+from actors.switch.kind.fitting import examples, fingerprint, weights, write
+from actors.switch.kind.kinds import KINDS, WEIGHTS, Sorter, shortened
 from schemas.errors import Failure
 from schemas.language import plain
 
@@ -148,7 +148,7 @@ def test_of_a_long_message_the_beginning_and_the_end_are_looked_at() -> None:
 
 
 def test_the_weights_are_those_of_the_examples() -> None:
-    """After an edit of examples.toml: python -m actors.switch.fitting."""
+    """After an edit of examples.toml: python -m actors.switch.kind.fitting."""
     assert json.loads(WEIGHTS.read_text(encoding="utf-8"))["examples"] == fingerprint()
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.switch.learned import FACTOR_MAX, FACTOR_MIN, FACTOR_START, NOTHING, Observed, read
+from actors.switch.choosing.learned import FACTOR_MAX, FACTOR_MIN, FACTOR_START, NOTHING, Observed, read
 
 NOW = 1_700_000_000.0
 DAY = 86_400.0

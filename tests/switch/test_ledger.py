@@ -16,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from actors.switch.board import Board, Client
-from actors.switch.ledger import Bill, Payer
-from actors.switch.providers import FILE_NAME
-from actors.switch.traits import Traits
+from actors.switch.choosing.board import Board, Client
+from actors.switch.configured.providers import FILE_NAME
+from actors.switch.configured.traits import Traits
+from actors.switch.paying.ledger import Bill, Payer
 from bus.settings import Settings
 from schemas.errors import Failure
 from tests.switch.accounting import ALICE, BOB, DAY_S, NOON, PAID, Accounts, check_books

@@ -13,13 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from actors.switch import child, folder
-from actors.switch.board import Board
-from actors.switch.breaker import FAILURES
-from actors.switch.endpoint import opened
-from actors.switch.failure import ProviderFailed
-from actors.switch.local import PATIENT, Doors, Local, anticipate
-from actors.switch.local import opened as local_opened
+from actors.switch.asking.endpoint import opened
+from actors.switch.asking.failure import ProviderFailed
+from actors.switch.choosing.board import Board
+from actors.switch.choosing.breaker import FAILURES
+from actors.switch.offline import child, folder
+from actors.switch.offline.local import PATIENT, Doors, Local, anticipate
+from actors.switch.offline.local import opened as local_opened
 from bus import models
 from bus.exclusive import Lease, holder
 from bus.settings import Settings
@@ -306,7 +306,7 @@ async def test_it_goes_on_where_another_was_cut_off(home):
 
 
 def test_without_the_engine_models_are_a_fault_that_says_what_to_install(home, monkeypatch):
-    from actors.switch.lines import Misconfigured
+    from actors.switch.configured.lines import Misconfigured
 
     monkeypatch.setattr(folder, "ENGINE", "no_such_engine")
     with pytest.raises(Misconfigured, match="is not installed: make up"):

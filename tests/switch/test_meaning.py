@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from actors.switch import kinds, meaning
-from actors.switch.embedding import Embedding, installed
-from actors.switch.kinds import Sorter
-from actors.switch.meaning import meanings
+from actors.switch.kind import kinds, meaning
+from actors.switch.kind.embedding import Embedding, installed
+from actors.switch.kind.kinds import Sorter
+from actors.switch.kind.meaning import meanings
 from schemas.errors import Failure
 from schemas.switch import Embed
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from actors.switch import memory
-from actors.switch.board import Board
-from actors.switch.breaker import Circuit, restored
-from actors.switch.choice import Choice
-from actors.switch.dialect import Piece
-from actors.switch.failure import ProviderFailed
-from actors.switch.learned import FACTOR_START
-from actors.switch.memory import Memory
-from actors.switch.providers import Provider
+from actors.switch.asking.dialect import Piece
+from actors.switch.asking.failure import ProviderFailed
+from actors.switch.choosing import memory
+from actors.switch.choosing.board import Board
+from actors.switch.choosing.breaker import Circuit, restored
+from actors.switch.choosing.choice import Choice
+from actors.switch.choosing.learned import FACTOR_START
+from actors.switch.choosing.memory import Memory
+from actors.switch.configured.providers import Provider
 from actors.switch.store import Store
 from bus.settings import Settings
 from schemas.errors import Failure

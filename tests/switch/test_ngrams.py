@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from actors.switch.ngrams import FIELDS, grams
+from actors.switch.kind.ngrams import FIELDS, grams
 
 A_MILLISECOND = 0.001
 LONG = "¿Por qué no está en marcha hormiguero, y quién ha despertado esta noche a shubniggurath sin que yo lo pidiera? " * 2

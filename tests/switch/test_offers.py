@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from actors.switch import offers
-from actors.switch.offers import Offer
-from actors.switch.providers import Provider, load
+from actors.switch.configured import offers
+from actors.switch.configured.offers import Offer
+from actors.switch.configured.providers import Provider, load
 from bus.settings import Settings
 
 CONFIGURED = Provider("mine", "https://api.openai.com/v1", "m")

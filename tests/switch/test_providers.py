@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.switch.providers import Configuration, load, stamp
-from actors.switch.traits import UNKNOWN, Traits
+from actors.switch.configured.providers import Configuration, load, stamp
+from actors.switch.configured.traits import UNKNOWN, Traits
 from bus import redaction
 from bus.settings import Settings
 

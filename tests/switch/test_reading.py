@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.switch.dialect import Piece
-from actors.switch.failure import ProviderFailed
-from actors.switch.reading import Reading
+from actors.switch.asking.dialect import Piece
+from actors.switch.asking.failure import ProviderFailed
+from actors.switch.asking.reading import Reading
 
 END = {"choices": [{"delta": {}, "finish_reason": "stop"}]}
 COUNTS = {"choices": [], "usage": {"total_tokens": 3}}

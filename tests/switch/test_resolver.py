@@ -7,7 +7,7 @@ import socket
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from actors.switch.resolver import GuardedResolver
+from actors.switch.asking.resolver import GuardedResolver
 
 
 class Answers(AbstractResolver):

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from actors.switch import actor as switch
-from actors.switch.embedding import Embedding
-from actors.switch.kinds import Sorter
-from actors.switch.sorting import last_words
+from actors.switch.kind.embedding import Embedding
+from actors.switch.kind.kinds import Sorter
+from actors.switch.kind.sorting import last_words
 from bus.call import call_from
 from schemas.errors import Failure
 from schemas.switch import Chat, ModelReply, Route, Routed, Turn

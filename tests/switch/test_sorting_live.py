@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from actors.switch.embedding import PROGRAM
+from actors.switch.kind.embedding import PROGRAM
 from bus.client import Bus
 from gateway.torture.cycles import known
 from gateway.torture.storm import asleep

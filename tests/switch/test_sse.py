@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from actors.switch.sse import Parser, TooLong
+from actors.switch.asking.sse import Parser, TooLong
 
 TRICKY = b"\xef\xbb\xbfdata: a\r\ndata: \xc3\xb1\r\rdata: b\n\r\ndata: c\r\n\r\n"
 # A short alphabet makes the interesting neighbours (CR before LF, half characters) frequent.

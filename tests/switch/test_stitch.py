@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.switch.failure import ProviderFailed
-from actors.switch.stitch import Stitch
+from actors.switch.asking.failure import ProviderFailed
+from actors.switch.asking.stitch import Stitch
 
 cuts = st.lists(st.integers(0, 120), max_size=8)
 

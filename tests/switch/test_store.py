@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from actors.switch import store as module
-from actors.switch.budget import Used
-from actors.switch.ledger import Payer
+from actors.switch.paying.budget import Used
+from actors.switch.paying.ledger import Payer
 from actors.switch.store import OTHERS, Store
 from bus.settings import Settings
 from schemas.errors import Failure

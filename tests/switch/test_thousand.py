@@ -18,7 +18,7 @@ from typing import Literal
 
 import pytest
 
-from actors.switch.patience import Limits
+from actors.switch.asking.patience import Limits
 from schemas.errors import Failure
 from schemas.switch import ModelReply, Speaker
 from tests.switch import reciting

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.switch.failure import ProviderFailed
-from actors.switch.toolcalls import CALLS_MAX, Calls
+from actors.switch.asking.failure import ProviderFailed
+from actors.switch.asking.toolcalls import CALLS_MAX, Calls
 
 
 def delta(index: Any = None, id: Any = None, name: Any = None, arguments: Any = None) -> dict[str, Any]:  # noqa: A002 - OpenAI's name

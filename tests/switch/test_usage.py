@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from actors.switch import usage
-from actors.switch.ledger import Payer
-from actors.switch.usage import HOLDERS, SESSIONS, Teller, statement, telling
+from actors.switch.paying import usage
+from actors.switch.paying.ledger import Payer
+from actors.switch.paying.usage import HOLDERS, SESSIONS, Teller, statement, telling
 from schemas.errors import Failure
 from schemas.usage import UsageDay
 from tests.switch.accounting import ALICE, BOB, DAY_S, PAID, Accounts

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.switch.window import PART_TOKENS, TURN_TOKENS, least, room, size, tokens, trimmed
+from actors.switch.choosing.window import PART_TOKENS, TURN_TOKENS, least, room, size, tokens, trimmed
 from schemas.errors import Failure
 from schemas.switch import Chat, Turn
 

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from actors.switch.embedder import Model
-from actors.switch.embedding import Embedding, installed
-from actors.switch.fitting import examples
-from actors.switch.kinds import Sorter
+from actors.switch.kind.embedder import Model
+from actors.switch.kind.embedding import Embedding, installed
+from actors.switch.kind.fitting import examples
+from actors.switch.kind.kinds import Sorter
 from tests.bench.process import cpu_s
 
 WARM_UP = 8

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, Protocol
 
-from actors.switch import offers, window
-from actors.switch.breaker import Circuit
-from actors.switch.choice import Choice, Need, Standing, choices, weighed
-from actors.switch.dialect import Piece
-from actors.switch.failure import ProviderFailed
-from actors.switch.memory import Memory
-from actors.switch.offers import Offer
-from actors.switch.providers import BUDGETS, FILE_NAME, Configuration, Fault, Provider, load, providers_file, stamp
+from actors.switch.asking.dialect import Piece
+from actors.switch.asking.failure import ProviderFailed
+from actors.switch.choosing import window
+from actors.switch.choosing.breaker import Circuit
+from actors.switch.choosing.choice import Choice, Need, Standing, choices, weighed
+from actors.switch.choosing.memory import Memory
+from actors.switch.configured import offers
+from actors.switch.configured.offers import Offer
+from actors.switch.configured.providers import BUDGETS, FILE_NAME, Configuration, Fault, Provider, load, providers_file, stamp
 from bus.moment import rfc3339_now
 from bus.settings import Settings
 from schemas.errors import Failure
@@ -33,7 +34,7 @@ LISTED_FOR_S = 60.0
 
 
 class Client(Protocol):
-    """What asks the providers: `actors.switch.endpoint.Endpoint`."""
+    """What asks the providers: `actors.switch.asking.endpoint.Endpoint`."""
 
     def stream(self, provider: Provider, model: str, request: Chat, until: float) -> AsyncGenerator[Piece, None]: ...
 

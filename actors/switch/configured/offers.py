@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from actors.switch.address import is_loopback, same_place
-from actors.switch.providers import MODEL_FORM, Provider, providers_file
+from actors.switch.asking.address import is_loopback, same_place
+from actors.switch.configured.providers import MODEL_FORM, Provider, providers_file
 from bus.settings import Settings
 
 OLLAMA_PORT = 11_434

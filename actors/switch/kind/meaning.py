@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 
-from actors.switch.embedding import MODEL, Embedding, Role
+from actors.switch.kind.embedding import MODEL, Embedding, Role
 from schemas.errors import Failure
 from schemas.switch import Embed, Embeddings
 

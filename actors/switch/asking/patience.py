@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from actors.switch.failure import ProviderFailed
+from actors.switch.asking.failure import ProviderFailed
 
 COUNTED_SILENCE_S = 5.0
 """A silence that the caller's deadline ended counts against the provider only when it was at least this long."""

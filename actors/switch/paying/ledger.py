@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from actors.switch import budget
-from actors.switch.budget import Account, Budgets, Line, Used
-from actors.switch.lines import Misconfigured
-from actors.switch.traits import Traits
+from actors.switch.configured.lines import Misconfigured
+from actors.switch.configured.traits import Traits
+from actors.switch.paying import budget
+from actors.switch.paying.budget import Account, Budgets, Line, Used
 from schemas.errors import Failure
 from schemas.message import Event
 from schemas.switch import ModelAnswered

@@ -12,13 +12,13 @@ from typing import Any
 
 import aiohttp
 
-from actors.switch import dialect
-from actors.switch.dialect import Piece, Reader
-from actors.switch.failure import ProviderFailed, of_status, quoted
-from actors.switch.patience import Limits, Patience
-from actors.switch.providers import Provider
-from actors.switch.reading import Reading
-from actors.switch.resolver import GuardedResolver
+from actors.switch.asking import dialect
+from actors.switch.asking.dialect import Piece, Reader
+from actors.switch.asking.failure import ProviderFailed, of_status, quoted
+from actors.switch.asking.patience import Limits, Patience
+from actors.switch.asking.reading import Reading
+from actors.switch.asking.resolver import GuardedResolver
+from actors.switch.configured.providers import Provider
 from schemas.switch import Chat
 
 ERROR_BODY_BYTES = 8 * 1024

@@ -14,7 +14,7 @@ from asyncio.subprocess import PIPE, Process
 from contextlib import suppress
 from pathlib import Path
 
-from actors.switch.failure import ProviderFailed, quoted
+from actors.switch.asking.failure import ProviderFailed, quoted
 from bus import models
 from bus.models import Model
 from bus.process import is_same, started_at

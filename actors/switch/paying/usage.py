@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, get_args
 
-from actors.switch import budget
-from actors.switch.budget import MICRO, Account, Budgets, Line, Unit
-from actors.switch.ledger import Ledger
+from actors.switch.paying import budget
+from actors.switch.paying.budget import MICRO, Account, Budgets, Line, Unit
+from actors.switch.paying.ledger import Ledger
 from actors.switch.store import Store, Total
 from bus.moment import rfc3339
 from schemas.errors import Failure

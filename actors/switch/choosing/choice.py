@@ -21,10 +21,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from actors.switch import window
-from actors.switch.learned import NOTHING, Observed
-from actors.switch.providers import Provider
-from actors.switch.traits import UNKNOWN, Traits
+from actors.switch.choosing import window
+from actors.switch.choosing.learned import NOTHING, Observed
+from actors.switch.configured.providers import Provider
+from actors.switch.configured.traits import UNKNOWN, Traits
 from schemas.errors import Failure
 from schemas.switch import Candidate, Chat
 

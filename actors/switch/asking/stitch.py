@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 
-from actors.switch.failure import ProviderFailed
+from actors.switch.asking.failure import ProviderFailed
 
 Utf8 = codecs.getincrementaldecoder("utf-8")
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
-from actors.switch import lines
-from actors.switch.lines import Misconfigured
-from actors.switch.traits import Traits
+from actors.switch.configured import lines
+from actors.switch.configured.lines import Misconfigured
+from actors.switch.configured.traits import Traits
 from schemas.errors import Failure
 from schemas.switch import Chat
 

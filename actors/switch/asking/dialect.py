@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from actors.switch.failure import ProviderFailed, of_status, quoted
-from actors.switch.stitch import Stitch
+from actors.switch.asking.failure import ProviderFailed, of_status, quoted
+from actors.switch.asking.stitch import Stitch
 from schemas.switch import Chat, Turn
 
 DONE = "[DONE]"

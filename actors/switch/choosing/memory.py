@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
-from actors.switch.breaker import Circuit, restored
-from actors.switch.learned import Observed, read
-from actors.switch.providers import Provider
+from actors.switch.choosing.breaker import Circuit, restored
+from actors.switch.choosing.learned import Observed, read
+from actors.switch.configured.providers import Provider
 from schemas.errors import Failure
 
 log = logging.getLogger("vx11.switch.memory")

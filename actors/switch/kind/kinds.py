@@ -16,8 +16,8 @@ from operator import mul
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
-from actors.switch.embedding import Embedded, Role
-from actors.switch.ngrams import grams
+from actors.switch.kind.embedding import Embedded, Role
+from actors.switch.kind.ngrams import grams
 from schemas.errors import Failure
 from schemas.language import Language, language_of, plain
 from schemas.switch import Kind
@@ -57,7 +57,7 @@ class Sorted:
 
 
 class Weights:
-    """What `actors.switch.fitting` has written."""
+    """What `actors.switch.kind.fitting` has written."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._document = document

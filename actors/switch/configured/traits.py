@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from actors.switch import lines
-from actors.switch.lines import Misconfigured
+from actors.switch.configured import lines
+from actors.switch.configured.lines import Misconfigured
 
 CONTEXT_MIN = 256
 CONTEXT_MAX = 100_000_000

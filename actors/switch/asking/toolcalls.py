@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.switch.failure import ProviderFailed
-from actors.switch.stitch import Stitch
+from actors.switch.asking.failure import ProviderFailed
+from actors.switch.asking.stitch import Stitch
 
 CALLS_MAX = 128
 """Of one answer, which OpenAI also allows at most."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from actors.switch.lines import Misconfigured
-from actors.switch.providers import LOCAL, Provider
-from actors.switch.traits import Traits
+from actors.switch.configured.lines import Misconfigured
+from actors.switch.configured.providers import LOCAL, Provider
+from actors.switch.configured.traits import Traits
 from bus import models
 from bus.settings import Settings
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from actors.switch.address import same_place
-from actors.switch.lines import Misconfigured
-from actors.switch.providers import (
+from actors.switch.asking.address import same_place
+from actors.switch.configured.lines import Misconfigured
+from actors.switch.configured.providers import (
     FILE_MAX_BYTES,
     FROM_ENVIRONMENT,
     RESERVED_NAMES,

@@ -1,6 +1,6 @@
 """How kinds.json comes from examples.toml: weights that tell the kinds apart, by their vectors and by their n-grams.
 
-    python -m actors.switch.fitting
+    python -m actors.switch.kind.fitting
 
 Ridge regression: for each kind the weights whose products come closest to 1 for its examples and 0 for the others. With
 some hundred examples it takes a few seconds, once, and no library; what remains at run time is a handful of products.
@@ -21,9 +21,9 @@ from operator import mul
 from pathlib import Path
 from typing import Any, TypeVar
 
-from actors.switch.embedding import Embedding, installed
-from actors.switch.kinds import KINDS, SHARE, WEIGHTS
-from actors.switch.ngrams import FIELDS, Grams, grams
+from actors.switch.kind.embedding import Embedding, installed
+from actors.switch.kind.kinds import KINDS, SHARE, WEIGHTS
+from actors.switch.kind.ngrams import FIELDS, Grams, grams
 from schemas.language import plain
 from schemas.switch import Kind
 

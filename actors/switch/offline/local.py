@@ -9,13 +9,13 @@ from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from actors.switch import child
-from actors.switch.board import Board, Client
-from actors.switch.child import Child
-from actors.switch.dialect import Piece
-from actors.switch.failure import ProviderFailed
-from actors.switch.patience import Limits
-from actors.switch.providers import LOCAL, Provider
+from actors.switch.asking.dialect import Piece
+from actors.switch.asking.failure import ProviderFailed
+from actors.switch.asking.patience import Limits
+from actors.switch.choosing.board import Board, Client
+from actors.switch.configured.providers import LOCAL, Provider
+from actors.switch.offline import child
+from actors.switch.offline.child import Child
 from bus import models
 from bus.exclusive import Lease, holder
 from bus.models import MIB, Model

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from actors.switch import budget, lines
-from actors.switch.address import checked_url
-from actors.switch.lines import Misconfigured
-from actors.switch.traits import DECLARED, UNKNOWN, Traits, declared
+from actors.switch.asking.address import checked_url
+from actors.switch.configured import lines
+from actors.switch.configured.lines import Misconfigured
+from actors.switch.configured.traits import DECLARED, UNKNOWN, Traits, declared
+from actors.switch.paying import budget
 from bus import models
 from bus.redaction import know
 from bus.settings import PASSED, Settings
@@ -108,7 +109,7 @@ def load(settings: Settings) -> Configuration:
             files += _key_files(table, settings)
             found.add(from_table(name, table, settings))
     with found.noting(LOCAL):
-        from actors.switch import folder  # which describes its models as a provider
+        from actors.switch.offline import folder  # which describes its models as a provider
 
         found.add(folder.provider(settings))
     return Configuration(tuple(found.providers), tuple(found.faults), tuple(files), _table(tables.get(BUDGETS)))

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
-from actors.switch.address import address_refusal, host_refusal
+from actors.switch.asking.address import address_refusal, host_refusal
 
 
 class GuardedResolver(AbstractResolver):

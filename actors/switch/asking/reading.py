@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from actors.switch import dialect
-from actors.switch.dialect import Piece, Reader
-from actors.switch.failure import ProviderFailed
-from actors.switch.sse import Parser, TooLong
+from actors.switch.asking import dialect
+from actors.switch.asking.dialect import Piece, Reader
+from actors.switch.asking.failure import ProviderFailed
+from actors.switch.asking.sse import Parser, TooLong
 
 NOTHING = Piece()
 

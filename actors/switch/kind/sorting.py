@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from actors.switch.board import Board
-from actors.switch.kinds import Sorted, Sorter
+from actors.switch.choosing.board import Board
+from actors.switch.kind.kinds import Sorted, Sorter
 from schemas.switch import Chat, KindScore, ModelReply, Route, Routed, Turn
 
 

@@ -1,0 +1,1 @@
+"""Whom to ask: what is known of the models, and how they are weighed."""

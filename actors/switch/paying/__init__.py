@@ -1,0 +1,1 @@
+"""Who pays: budgets, bills, and what is told of them."""
