@@ -11,13 +11,21 @@ from gateway.http.exchange import EVENT_STREAM, Exchange
 from schemas.errors import Failure
 
 
+class _Together(web.StreamResponse):
+    """Its head leaves with the first event, in one write."""
+
+    _send_headers_immediately = False
+
+
 class Frames:
     """Every method raises ConnectionError when the reader has gone, or has taken nothing for `write_s`."""
 
-    def __init__(self, x: Exchange) -> None:
+    def __init__(self, x: Exchange, *, together: bool = False) -> None:
+        """`together`: the first event is there already, so the head need not go before it."""
         self._x = x
         self._write_s = x.parts.settings.write_s
-        self.response = web.StreamResponse(headers={**COMMON, "Content-Type": EVENT_STREAM, "X-Accel-Buffering": "no"})
+        kind = _Together if together else web.StreamResponse
+        self.response = kind(headers={**COMMON, "Content-Type": EVENT_STREAM, "X-Accel-Buffering": "no"})
 
     async def open(self) -> None:
         """Send the head. From here on every failure is an event, by default `error`."""

@@ -34,8 +34,8 @@ async def _relay(x: Exchange, subject: str, body: bytes, timeout: float, instead
         except Failure as failure:
             if instead is None or (said := await instead(failure, False)) is None:
                 raise
-            return await _say(Frames(x), said)
-        return await _pass_on(Frames(x), first, coming, instead)
+            return await _say(Frames(x, together=True), said)
+        return await _pass_on(Frames(x, together=True), first, coming, instead)
 
 
 async def _pass_on(

@@ -50,7 +50,7 @@ async def _streamed(
     x: Exchange, telling: Telling, first: tuple[Document, bool], coming: AsyncGenerator[Answered, None], usage: bool
 ) -> web.StreamResponse:
     """Chunks, `[DONE]` behind them. A failure in the middle is an event with an error, and no `[DONE]`."""
-    frames = Frames(x)
+    frames = Frames(x, together=True)
     if telling.provider:
         frames.response.headers[PROVIDER] = telling.provider
     await frames.open()

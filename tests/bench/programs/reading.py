@@ -18,7 +18,7 @@ async def main(order: dict[str, Any]) -> dict[str, Any]:
     headers = {"Authorization": f"Bearer {order['token']}"}
     said = json.dumps({"pieces": order["pieces"], "pause_ms": order["pause_ms"]})
     body = {"model": order["model"], "stream": True, "messages": [{"role": "user", "content": said}]}
-    connector = aiohttp.TCPConnector(limit=0, force_close=True)
+    connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None), headers=headers) as session:
 
         async def stream(start: int) -> None:
