@@ -30,7 +30,7 @@ up: $(VENV)/.run $(EXTRAS:%=$(VENV)/.extra-%)
 	@exec $(BIN)/vx11 up $(if $(filter local,$(EXTRAS)),--pull smollm2)
 
 test: lint
-	$(BIN)/python -m pytest --skips tests/skips.txt --budget 900 || { [ $$? -eq 1 ] && $(BIN)/python -m tests.again; }
+	$(BIN)/python -m pytest --skips tests/skips.txt --budget 1140 || { [ $$? -eq 1 ] && $(BIN)/python -m tests.again; }
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ from schemas.message import Message
 
 
 class Spent(Message):
-    """`tokens`, `money` (US dollars): as billed, so with what is reserved for answers that are under way."""
+    """`tokens`, `money` (US dollars): as billed, so with what is reserved for answers that are under way, but in `ever`."""
 
     name: str = ""
     """Of a token holder, a session, or `provider/model`; `(others)`: all that were too many to be told apart."""
@@ -40,7 +40,7 @@ class UsageDay(Message):
     sessions: list[Spent] = []
     budgets: list[BudgetUsed] = []
     ever: list[Spent] = []
-    """Models over all days."""
+    """Models over all days, once their answers have ended: counters, which never fall."""
 
 
 class Usage(Message):

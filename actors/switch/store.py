@@ -167,12 +167,25 @@ class Store:
                 "WHERE kind = ? AND day = ? AND name = ?",
                 [(state == "void", *more, one.kind, one.day, one.name) for one in accounts],
             )
+            if state == "void":  # a name that nobody knows takes no place among those that are told apart
+                names = [(one.kind, one.day, one.name) for one in accounts]
+                vault.do_many("DELETE FROM total WHERE kind = ? AND day = ? AND name = ? AND answers = 0", names)
         self._changed(next(one.day for one in accounts if one.day))
 
     def totals(self, kind: str, day: str, most: int = NAMES_A_DAY) -> list[Total]:
         """Those who used most come first. `day`: empty for what is counted over all days."""
         sql = "SELECT name, answers, tokens, money FROM total WHERE kind = ? AND day = ? ORDER BY tokens DESC, name LIMIT ?"
         return [Total(*row) for row in self.vault.rows(sql, kind, day, most)]
+
+    def settled(self, most: int) -> list[Total]:
+        """Models over all days, without what is only reserved: these numbers never fall."""
+        sql = (
+            "SELECT t.name, t.answers - ifnull(o.answers, 0), t.tokens - ifnull(o.tokens, 0), t.money - ifnull(o.money, 0) "
+            "FROM total t LEFT JOIN (SELECT provider || '/' || model AS name, count(*) AS answers, sum(tokens) AS tokens, "
+            "sum(money) AS money FROM bill WHERE state = 'open' GROUP BY 1) o ON o.name = t.name "
+            "WHERE t.kind = 'model' AND t.day = '' ORDER BY t.tokens DESC, t.name LIMIT ?"
+        )
+        return [Total(*row) for row in self.vault.rows(sql, most)]
 
     def days(self, most: int) -> list[str]:
         """With a bill, the newest first."""

@@ -103,6 +103,24 @@ async def test_a_stock_reader_that_has_gone_is_noticed_at_the_pieces(baker, nats
     assert baker.responder.stats.verbs["slice"].errors == 1
 
 
+async def test_a_stock_reader_of_slow_pieces_is_noticed_as_well(baker, nats_server, monkeypatch):
+    """Between two pieces nobody is asked, so that silence then is no sign of a reader."""
+    monkeypatch.setattr(chunks, "PROBE_S", 0.02)
+
+    async def slow(request: object, circumstances: object) -> None:
+        await asyncio.sleep(5 * chunks.PROBE_S)
+
+    baker.oven.act = slow
+    async with opened(nats_server, "client") as stock:
+        got = []
+        _, reply = stock.await_answer(got.append)
+        stock.send("vx11.baker.slice", b'{"n": 60}', reply=reply, headers={call.STREAM: "1"})
+        await until(lambda: len(got) > 2)
+        assert len(baker.responder._tasks) == 1
+    await until(lambda: not baker.responder._tasks, LATEST_S)
+    assert baker.responder.stats.verbs["slice"].errors == 1
+
+
 async def test_a_reader_that_waits_is_not_taken_for_gone(baker, nats_server):
     """Also one that is frozen: it may come back."""
     oven = Oven(baker, pieces=1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from actors.switch.asking import endpoint as door
 from actors.switch.asking.endpoint import Endpoint, opened
 from actors.switch.asking.failure import ProviderFailed
 from actors.switch.configured.providers import Provider
@@ -82,6 +83,24 @@ async def test_a_kept_connection_that_ends_at_the_next_question_is_replaced() ->
     async with keeping(once) as server, opened() as endpoint:
         assert [await text(endpoint, server.url) for _ in range(3)] == ["Hi"] * 3
     assert server.asked[:3] == [1, 1, 2]
+
+
+async def test_a_question_that_may_have_been_begun_is_not_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who had closed the connection says so at once; one that breaks off later has perhaps made an answer, to be paid."""
+    monkeypatch.setattr(door, "STALE_S", 0.05)
+
+    async def works_then_dies(_connection: int, count: int, exchange: Exchange) -> None:
+        if count:
+            await asyncio.sleep(0.3)
+            exchange.cut()
+        else:
+            await says("Hi")(exchange)
+
+    async with keeping(works_then_dies) as server, opened() as endpoint:
+        assert await text(endpoint, server.url) == "Hi"
+        with pytest.raises(ProviderFailed, match="the connection was cut"):
+            await text(endpoint, server.url)
+    assert server.asked == [1, 1]
 
 
 async def test_a_new_connection_that_is_cut_is_a_failure_and_is_not_asked_twice() -> None:

@@ -59,7 +59,7 @@ def test_what_the_provider_does_not_say_is_billed_as_it_was_reserved(books: Acco
     assert (books.answers[0].tokens, books.answers[0].billed) == (None, 150)
 
 
-@pytest.mark.parametrize("said", [(30, None), (None, 30), (-5, 10), (10, -5), (10**30, 10), (10, 10**30)])
+@pytest.mark.parametrize("said", [(30, None), (None, 30), (0, 0), (0, 30), (-5, 10), (10, -5), (10**30, 10), (10, 10**30)])
 def test_a_count_that_cannot_be_is_none(books: Accounts, said: tuple[int | None, int | None]) -> None:
     """A provider must not be able to pay a budget back, nor to empty it for ever."""
     assert books.ask(used=said).state == "unknown"
@@ -97,6 +97,22 @@ def test_the_provider_is_told_a_bound_when_there_is_a_budget(books: Accounts) ->
     assert books.ask(answer=77).max_tokens == 77
     books.budgets = {"holder": {"tokens": 1_000}}
     assert books.ask(Payer("carol"), answer=None).max_tokens == 900
+
+
+def test_a_budget_of_money_bounds_no_answer_that_is_free(books: Accounts) -> None:
+    """Or else the answers of a model at home would end in the middle because a paid one has a budget."""
+    books.budgets = {"day": {"money": 1}}
+    with books.ledger.bill(ALICE, "ollama", "llama3.2", Traits(price_in=1.0), 100) as bill:
+        assert bill.max_tokens is None
+    assert books.ask(answer=None).max_tokens == ANSWER_TOKENS
+
+
+@pytest.mark.parametrize(("prompt", "allowed"), [(100, 4_046), (2_000, 3_096), (8_000, 1_024), (90_000, 1_024)])
+def test_the_bound_of_a_budget_fits_into_the_window_beside_the_prompt(books: Accounts, prompt: int, allowed: int) -> None:
+    """vLLM refuses a question whose tokens and `max_tokens` together are more than its window."""
+    books.budgets = {"day": {"tokens": 1_000_000}}
+    with books.ledger.bill(ALICE, "vllm", "small", Traits(context=4_096), prompt) as bill:
+        assert bill.max_tokens == allowed
 
 
 @pytest.mark.parametrize("scope", ["day", "session", "holder"])

@@ -206,6 +206,17 @@ def test_callers_that_are_too_many_share_one_account(books: Accounts, monkeypatc
     assert {one.name for one in books.store.totals("holder", "2026-11-23", 99)} == {"a", "b", "c", OTHERS}
 
 
+def test_a_name_that_cost_nothing_takes_no_place(books: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may chat may name any model of a provider: what it refuses must not crowd out what it has."""
+    monkeypatch.setattr(module, "NAMES_A_DAY", 3)
+    for number in range(10):
+        with books.ledger.bill(ALICE, "cloud", f"invented-{number}", PAID, 100, 50) as bill:
+            bill.void()
+    books.ask()
+    assert [one.name for one in books.store.totals("model", "")] == ["cloud/big"]
+    check_books(books.store)
+
+
 def test_sessions_are_forgotten_in_the_order_in_which_they_fell_silent(books: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, most in (("SESSIONS", 10), ("SESSIONS_AT_ONCE", 5), ("TIDY_EVERY", 1)):
         monkeypatch.setattr(module, name, most)

@@ -88,6 +88,24 @@ async def test_what_was_used_before_today_is_in_the_counters(books: Accounts) ->
     assert (told.total.tokens, told.ever[0].tokens) == (15, 30)
 
 
+async def test_a_counter_never_falls(books: Accounts) -> None:
+    """Prometheus takes a counter that falls for one that began anew, and adds all of it once more."""
+    seen = [0]
+
+    def look() -> None:
+        seen.append(sum(one.answers + one.tokens for one in statement(books.store, Budgets(), TODAY, books.now).ever))
+
+    for end in ("settle", "void", "leave"):
+        with books.ledger.bill(ALICE, "cloud", "big", PAID, 100, 50) as bill:
+            look()
+            if end == "settle":
+                bill.settle(10, 5)
+            elif end == "void":
+                bill.void()
+        look()
+    assert seen == [0, 0, 16, 16, 16, 16, 16 + 151]
+
+
 async def test_a_document_is_bounded_whoever_asks(books: Accounts) -> None:
     books.budgets = {"day": {"tokens": 10**9, "money": 9}, "session": {"tokens": 10**6}, "holder": {"tokens": 10**6, "money": 9}}
     for number in range(120):
@@ -131,6 +149,18 @@ async def test_both_days_are_told_when_midnight_lies_between(books: Accounts) ->
     books.ask()
     await one.tell()
     assert bucket.days == [TODAY, TOMORROW]
+
+
+async def test_an_answer_of_yesterday_that_ends_does_not_hide_today(books: Accounts) -> None:
+    """`/metrics` reads what was written last."""
+    bucket = Written()
+    one = teller(books, bucket)
+    with books.ledger.bill(ALICE, "cloud", "big", PAID, 100, 50):
+        books.now += DAY_S
+        books.ask()
+        await one.tell()
+    await one.tell()
+    assert bucket.days == [TODAY, TOMORROW, TODAY, TOMORROW]
 
 
 async def test_what_could_not_be_told_is_told_later_and_said_once(books: Accounts, caplog: pytest.LogCaptureFixture) -> None:

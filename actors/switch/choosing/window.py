@@ -42,9 +42,14 @@ def question(request: Chat) -> str:
     return said if isinstance(said, str) else " ".join(filter(None, map(_text_of, said)))
 
 
+def kept_for_answer(context: int, wanted: int | None = None) -> int:
+    """Tokens of the window that a conversation leaves free. `wanted`: by the caller."""
+    return min(wanted or ANSWER_TOKENS, context // ANSWER_SHARE)
+
+
 def room(request: Chat, context: int, factor: float) -> int:
     """How many tokens of turns fit: the window without the answer, the tools and the form of the answer."""
-    answer = min(request.max_tokens or ANSWER_TOKENS, context // ANSWER_SHARE)
+    answer = kept_for_answer(context, request.max_tokens)
     beside = _document_bytes(request.tools) + _document_bytes(request.response_format)
     return max(0, context - answer - round(beside * factor))
 

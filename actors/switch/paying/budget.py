@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
+from actors.switch.choosing.window import kept_for_answer
 from actors.switch.configured import lines
 from actors.switch.configured.lines import Misconfigured
 from actors.switch.configured.traits import Traits
@@ -20,6 +21,8 @@ MICRO = 1_000_000
 """Micro-dollars in a dollar, and also tokens that a price is for."""
 ANSWER_TOKENS = 4_096
 """Of an answer, reserved when nobody has said how long it may become."""
+WINDOW_BYTES = 2
+"""Of a prompt for a token, when the rest of a window is reckoned: real texts have three and more."""
 ANSWER_LEAST = 16
 """Tokens; an answer that would be cut off before it is not begun."""
 TURN_TOKENS = 16
@@ -114,13 +117,28 @@ def cost(traits: Traits, prompt: int, answer: int) -> int:
     return -(-(prompt * round(traits.price_in * MICRO) + answer * round(traits.price_out * MICRO)) // MICRO)
 
 
-def granted(budgets: Iterable[Line], traits: Traits, prompt: int, answer: int | None) -> int:
-    """The tokens that the answer may have: `answer`, or as many as are left when nobody has said.
+def usual(traits: Traits, prompt: int) -> int:
+    """Tokens of an answer of which nobody has said how long it may become. `prompt`: its bound, even if that is no window's.
+
+    It must fit beside the prompt: there are servers that refuse a question with more than that.
+    """
+    if traits.context is None:
+        return ANSWER_TOKENS
+    return min(ANSWER_TOKENS, max(traits.context - prompt // WINDOW_BYTES, kept_for_answer(traits.context)))
+
+
+def bounds(limit: Limit, traits: Traits) -> bool:
+    """Whether the length of this model's answers counts against the budget."""
+    return limit.tokens is not None or (limit.money is not None and traits.price_out > 0)
+
+
+def granted(budgets: Iterable[Line], traits: Traits, prompt: int, answer: int | None, most: int = ANSWER_TOKENS) -> int:
+    """The tokens that the answer may have: `answer`, or as many as are left, up to `most`, when nobody has said.
 
     Raises Failure `over_budget` with the first budget that does not allow it.
     """
     lines_ = list(budgets)
-    wanted = answer if answer is not None else min([ANSWER_TOKENS, *(_room(line, traits, prompt) for line in lines_)])
+    wanted = answer if answer is not None else min([most, *(_room(line, traits, prompt) for line in lines_)])
     asked = wanted if answer is not None else max(wanted, ANSWER_LEAST)
     for line in lines_:
         _check(line, "tokens", prompt + asked)

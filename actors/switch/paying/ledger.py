@@ -68,7 +68,7 @@ class Bill:
     def settle(self, prompt_tokens: int | None, completion_tokens: int | None) -> None:
         """The answer is over. What the provider did not say, or cannot have meant, is billed as it was reserved."""
         prompt, answer = _counted(prompt_tokens), _counted(completion_tokens)
-        if prompt is None or answer is None:
+        if not prompt or answer is None:  # no prompt has no tokens: so do servers that did not count
             self.state, self.tokens, self.billed = "unknown", None, self.reserved
             return
         self.state, self.tokens = "settled", prompt + answer
@@ -124,8 +124,9 @@ class Ledger:
         day = budget.day_of(self._clock())
         prompt = min(prompt_bound, traits.context or prompt_bound)
         standing = [line for line in self.standing(payer, day) if line.limit != budget.Limit()]
-        answer = budget.granted(standing, traits, prompt, answer_bound)
-        bill = Bill(traits, prompt, answer, answer if standing else answer_bound)
+        answer = budget.granted(standing, traits, prompt, answer_bound, budget.usual(traits, prompt_bound))
+        bounded = any(budget.bounds(line.limit, traits) for line in standing)
+        bill = Bill(traits, prompt, answer, answer if bounded else answer_bound)
         number = self._book.reserve(day, payer, provider, model, bill.reserved)
         try:
             yield bill

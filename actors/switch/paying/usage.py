@@ -46,7 +46,7 @@ def statement(store: Store, budgets: Budgets, day: str, now: float) -> UsageDay:
         models=[_spent(one) for one in store.totals("model", day, MODELS)],
         sessions=[_spent(one) for one in sessions],
         budgets=[told for line in standing for told in _told(line)],
-        ever=[_spent(one) for one in store.totals("model", "", MODELS)],
+        ever=[_spent(one) for one in store.settled(MODELS)],
     )
 
 
@@ -68,7 +68,7 @@ class Teller:
         """Write all that has changed."""
         days = self._store.changes()
         try:
-            for day in sorted(days):
+            for day in self._today_last(days):
                 document = statement(self._store, self._ledger.budgets, day, self._clock())
                 await self._bucket.put(day, document.model_dump())
                 days.discard(day)
@@ -79,6 +79,12 @@ class Teller:
             self._trouble = failure.code
         finally:
             self._store.changed |= days
+
+    def _today_last(self, days: set[str]) -> list[str]:
+        """Who reads only what was written last sees today, even if an answer of yesterday has just ended."""
+        today = budget.day_of(self._clock())
+        begun = days and self._store.totals("day", today)
+        return [*sorted(days - {today}), *([today] if begun else days & {today})]
 
 
 @asynccontextmanager
