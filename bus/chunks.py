@@ -88,7 +88,7 @@ class Chunks:
     def _look(self, back: str) -> None:
         if self._connection != self._wire.reconnects or not self._wire.is_connected:
             self._connection, self._trusted_at = self._wire.reconnects, time.monotonic() + RECONNECT_GRACE_S
-        if not self._missed:
+        if not self._missed and not self._back:  # else no piece has asked since the last look
             self._absent = 0
         self._missed = False
         if not self._probes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import re
+import stat
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -60,9 +61,11 @@ class Header:
 def read(path: Path) -> Header:
     """The header. Raises NoModel; OSError when the file cannot be read."""
     try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise NoModel("is no file")  # to open a pipe is to wait for somebody at its other end
         with path.open("rb") as file:
-            size = path.stat().st_size
-            return _header(_pairs(_Reader(file, size)), path, _template(file, size))
+            return _header(_pairs(_Reader(file, found.st_size)), path, _template(file, found.st_size))
     except (struct.error, UnicodeDecodeError) as wrong:
         raise NoModel("is cut off or broken: its header makes no sense") from wrong
 

@@ -21,7 +21,7 @@ USED = "used"
 NAME_MAX_BYTES = 200
 NAME_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 ODD = re.compile(r"[^A-Za-z0-9._+-]+")
-PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})")
+PART = re.compile(r"(.+)-(\d{5})-of-(?!00000)(\d{5})")
 """A large model comes in several files; llama.cpp reads the others once it was given the first."""
 NO_TALKERS = re.compile(r"clip|.*bert.*|t5encoder|wavtokenizer.*|.*-embedding")
 """Architectures that do not converse: they embed, see or speak."""
@@ -43,6 +43,9 @@ NAMED_LANGUAGES = 2
 """A note that would name more says "multilingual"."""
 SAME_NAME = "has the same name as another"
 UNREAD = gguf.Header()
+ANSWER, SMALL_ANSWER = 1_024, 384
+SMALL_BYTES = 300_000_000
+"""Of a file: what is smaller has some hundred million parameters at most."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,11 @@ class Model:
         wanted = max(CONTEXT_MIN, round(settings.number("VX11_MODEL_CONTEXT", CONTEXT)))
         return min(wanted, self.header.context)
 
+    @property
+    def answer(self) -> int:
+        """Tokens of one answer, unless the question says otherwise: a small model does not always know when it has said all."""
+        return ANSWER if self.bytes >= SMALL_BYTES else SMALL_ANSWER
+
     def memory(self, settings: Settings) -> int:
         """About so many bytes while it is loaded."""
         return self.bytes + WORK_BYTES + TALKS * self.context(settings) * self.header.token_bytes
@@ -81,8 +89,8 @@ def folder(settings: Settings) -> Path:
 
 
 def watched(settings: Settings) -> tuple[Path, ...]:
-    """What changes its time when a model comes or goes, or another is chosen."""
-    return tuple(dict.fromkeys((folder(settings), house(settings))))
+    """What changes when a model comes or goes, grows while it is being copied, or another is chosen."""
+    return tuple(dict.fromkeys((folder(settings), house(settings), *_files(settings))))
 
 
 def listed(settings: Settings) -> list[Model]:

@@ -32,6 +32,8 @@ MADRE_S = 5.0
 """Of the time until the deadline, kept back for madre: she answers in milliseconds, but may have to wake somebody."""
 ENGLISH = "English"
 """In the note of a model that speaks nothing else."""
+CUT = "length"
+"""As providers say that an answer has reached the most tokens that it may have."""
 NOTES = "; "
 """Between two things that are to be known of one answer."""
 
@@ -161,7 +163,7 @@ class Conversation:
         question = self._question
         asked = madre.Recognise(message=question.message, session_id=question.session_id, asked=question.asked)
         try:
-            found = await self._bus.request(asked, timeout=min(RECOGNISE_S, question.seconds / 4))
+            found = await self._requested(asked, min(RECOGNISE_S, question.seconds / 4))
         except Failure as failure:
             if question.asked:
                 raise self._no_madre(failure) from failure
@@ -236,8 +238,12 @@ class Conversation:
     async def _ask_madre(self) -> madre.MadreChatReply:
         question = self._question
         asked = madre.Chat(message=question.message, session_id=question.session_id)
+        return await self._requested(asked, max(0.0, self._ends - _now()))
+
+    async def _requested(self, asked: Request[R], seconds: float) -> R:
+        """What madre answers. Raises Failure also when that cannot be understood."""
         try:
-            return await self._bus.request(asked, timeout=max(0.0, self._ends - _now()), headers=question.headers)
+            return await self._bus.request(asked, timeout=seconds, headers=self._question.headers)
         except ValidationError as error:
             raise Failure("internal", "it answered what is no answer") from error
 
@@ -258,6 +264,8 @@ class Conversation:
         notes = [reply.note] if reply.note else []
         if ENGLISH in reply.note and self._question.language != "en":
             notes.append(self._say("only_english"))
+        if reply.finish_reason == CUT:
+            notes.append(self._say("cut"))
         alone = Speaker(provider=reply.provider, model=reply.model, characters=len(text), note=reply.note)
         return Answer(
             text,

@@ -25,6 +25,10 @@ SENTENCES: dict[str, dict[Language, str]] = {
         "es": "esto parece trabajo con audio, y quien lo hace (shubniggurath) aún no existe: responde un modelo de lenguaje, "
         "no se hace nada",
     },
+    "cut": {
+        "en": "it stopped where an answer of this model must end: to hear more, ask it to go on",
+        "es": "se ha parado donde una respuesta de este modelo debe acabar: para oír más, pídele que siga",
+    },
     "only_english": {
         "en": "it was made for English, and you wrote in Spanish",
         "es": "está hecho para el inglés: en español responde mal",

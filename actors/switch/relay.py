@@ -125,10 +125,10 @@ class Relay:
         if self.answer.begun:
             return None
         factor = self.board.memory.observed(choice.provider, choice.model).factor
-        sent = self.board.fitted(self.request, choice)
-        context = window.tokens(sent.messages, factor) // SMALLER
-        smaller = replace(choice, traits=replace(choice.traits, context=context))
         try:
+            sent = self.board.fitted(self.request, choice)
+            context = window.tokens(sent.messages, factor) // SMALLER
+            smaller = replace(choice, traits=replace(choice.traits, context=context))
             fitted = self.board.fitted(self.request, smaller)
         except Failure:
             return None

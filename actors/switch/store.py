@@ -230,11 +230,15 @@ class Store:
         folder = self._settings.home / "switch"
         path = folder / "switch.db"
         vault = open_vault(path, key_of(self._settings, folder / "switch.key", path), SCHEMA, synchronous="NORMAL")
-        lost = vault.do("UPDATE bill SET state = 'lost' WHERE state = 'open'")
+        try:
+            lost = vault.do("UPDATE bill SET state = 'lost' WHERE state = 'open'")
+            for (day,) in vault.rows("SELECT day FROM total WHERE kind = 'day' ORDER BY day DESC LIMIT 1"):
+                self._changed(day)  # its last moment may not have been told
+        except Failure:
+            vault.close()  # or else it would be in the way of the next try
+            raise
         if lost:
             log.warning("%d answers were not settled when switch ended; they are billed as they were reserved", lost)
-        for (day,) in vault.rows("SELECT day FROM total WHERE kind = 'day' ORDER BY day DESC LIMIT 1"):
-            self._changed(day)  # its last moment may not have been told
         return vault
 
     def _changed(self, day: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from secrets import token_hex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 
 INSTEAD = frozenset({"off_by_policy", "crashed", "unavailable", "waking", "not_found", "not_installed"})
 """What operator_backend may fail with so that madre is asked instead."""
+PROVIDERS = ("vx11 call switch.list_providers", "which models are configured, and what is wrong with them")
+YES: dict[Language, str] = {"en": "yes", "es": "sí"}
 LEAVE = frozenset({"/quit", "/exit", "/q"})
 PROMPT = "you> "
+SESSION_BYTES = 8
 SENTENCES: dict[str, dict[Language, str]] = {
     "goes_on": {"en": "— {who} goes on ({before} was cut off)", "es": "— sigue {who} ({before} se ha cortado)"},
     "restart": {
@@ -29,6 +33,7 @@ SENTENCES: dict[str, dict[Language, str]] = {
         "es": "(eso se ha cortado; {who} desde el principio:)",
     },
     "instead": {"en": "▲ {who} answered: {reason}", "es": "▲ responde {who}: {reason}"},
+    "do_it": {"en": "do it", "es": "hazlo"},
     "not_kept": {
         "en": "▲ this conversation is not being kept: history is unavailable",
         "es": "▲ esta conversación no se guarda: el historial no está disponible",
@@ -50,7 +55,7 @@ def chat(
     desk = desk_of(ctx, json=json)
     said = " ".join(text or []) or ("" if sys.stdin.isatty() else sys.stdin.read().strip())
     if said:
-        _turn(desk, said, session, model)
+        _turn(desk, said, session, model, once=True)
     elif sys.stdin.isatty():
         converse(desk, session, model)
     else:
@@ -64,6 +69,7 @@ def converse(desk: Desk, session: str = "", model: str = "") -> None:
     with suppress(ImportError):
         import readline  # noqa: F401 - importing it gives `input` a history and the arrow keys
     desk.screen.talk("Ctrl-C cuts an answer off, Ctrl-D or /quit leaves.", style="dim")
+    session = session or token_hex(SESSION_BYTES)  # chosen here, so that the first answer may be cut off, too
     while True:
         try:
             said = input(PROMPT).strip()
@@ -80,8 +86,8 @@ def converse(desk: Desk, session: str = "", model: str = "") -> None:
             desk.screen.talk("\n(cut off)", style="dim")
 
 
-def _turn(desk: Desk, said: str, session: str, model: str) -> str:
-    """One message and its answer; the conversation's id."""
+def _turn(desk: Desk, said: str, session: str, model: str, *, once: bool = False) -> str:
+    """One message and its answer; the conversation's id. `once`: how to go on is said where an answer is waited for."""
     from gateway.cli.advice import understood
     from schemas.operator_backend import Chat
 
@@ -95,6 +101,7 @@ def _turn(desk: Desk, said: str, session: str, model: str) -> str:
         desk.screen.document(document)
     else:
         _sign(desk, document, answering.language)
+        desk.screen.advise(_next(document, answering.language, once=once))
     return str(document.get("session_id", session))
 
 
@@ -144,13 +151,11 @@ class Answering:
 
     async def _from_madre(self, remote: Remote, failure: Failure) -> Document:
         """Without a model and without history; the same names as in the answer of operator_backend."""
-        from secrets import token_hex
-
         from gateway.cli.remote import request
         from schemas import madre
         from schemas.wording import unanswered
 
-        session = self._message.session_id or token_hex(8)
+        session = self._message.session_id or token_hex(SESSION_BYTES)
         reply = await request(remote, madre.Chat(message=self._message.message, session_id=session))
         self._say(f"{reply.response}\n")
         return {
@@ -206,6 +211,20 @@ def _sign(desk: Desk, reply: Document, language: Language) -> None:
         talk(f"  {reply['reason']}", style="dim")
     if reply.get("history") == "unavailable":
         talk(f"  {SENTENCES['not_kept'][language]}", style="yellow")
+
+
+def _next(reply: Document, language: Language, *, once: bool) -> tuple[tuple[str, str], ...]:
+    """What to type now, where somebody could not answer or waits for a yes."""
+    from gateway.cli.advice import explain
+    from schemas.errors import Failure
+
+    if once and reply.get("pending"):
+        return ((f"vx11 chat --session {reply.get('session_id')} {YES[language]}", SENTENCES["do_it"][language]),)
+    if not (code := reply.get("fallback_code")):
+        return ()
+    if not reply.get("message_id"):  # which only operator_backend gives
+        return explain(Failure(code, ""), actor="operator_backend").next
+    return (PROVIDERS,) if code == "unavailable" else explain(Failure(code, ""), actor="switch").next
 
 
 def _signed(reply: Document) -> str:

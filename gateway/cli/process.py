@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import psutil
@@ -53,13 +54,20 @@ def _walk(pid: int, depth: int, parent: str, names: Mapping[int, str], found: di
         return
     try:
         process = psutil.Process(pid)
-        name = names.get(pid) or FORKS.get(parent) or process.name()
+        name = names.get(pid) or FORKS.get(parent) or _program(process)
         found[pid] = _seen(process, depth, name)
         children = process.children()
     except psutil.Error:
         return
     for child in children:
         _walk(child.pid, depth + 1, name, names, found)
+
+
+def _program(process: psutil.Process) -> str:
+    """What it runs: of Python a file, for `python` says nothing of it."""
+    name = process.name()
+    files = [Path(word).stem for word in process.cmdline()[1:] if word.endswith(".py")] if name.startswith("python") else []
+    return files[0] if files else name
 
 
 def _seen(process: psutil.Process, depth: int, name: str) -> Seen:

@@ -91,7 +91,8 @@ def take(settings: Settings, source: Path, *, copy: bool, progress: Progress) ->
     except gguf.NoModel as wrong:
         raise Failure("invalid", f"{source} {wrong}") from wrong
     except OSError as wrong:
-        raise Failure("not_found", f"{source} cannot be read: {wrong.strerror}") from wrong
+        usage = [["vx11 models pull --help", "what it takes"]]
+        raise Failure("not_found", f"{source} cannot be read: {wrong.strerror}", next=usage) from wrong
     folder = models.folder(settings)
     final, name = folder / source.name, models.name_of(source)
     with _stage(folder) as stage:
@@ -118,10 +119,21 @@ def remove(settings: Settings, name: str) -> None:
     if not parts:
         models.find(settings, name)  # which says what there is instead
     for path in parts:
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as wrong:
+            raise Failure("unavailable", f"{path} cannot be deleted: {wrong.strerror}") from wrong
     if models.chosen(settings) == name:
         models.choose(settings, "")
     _decline(settings, name, declined_now=True)
+
+
+def left(settings: Settings, name: str) -> str:
+    """Why nobody fetches this model unasked; empty when it may be. A file of this name may be another's, and is not replaced."""
+    if name in declined(settings):
+        return "was taken away before; left so"
+    there = any(model.name == name and not model.fault for model in models.listed(settings))
+    return "is there already; left as it is" if there else ""
 
 
 def declined(settings: Settings) -> list[str]:

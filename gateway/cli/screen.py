@@ -88,6 +88,7 @@ class Screen:
 
     def talk(self, text: str, style: str = "") -> None:
         """One line that is no data: what was done, how long it took, what comes next."""
+        sys.stdout.flush()  # where both go to one file, what was said first stands first
         self.err.print(self._encodable(plain(text)), style=style, markup=False, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:

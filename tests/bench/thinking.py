@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from actors.switch.offline.child import PROGRAM, threads
+from actors.switch.offline.child import PROGRAM, told
 from bus import models
 from bus.client import Bus
 from bus.settings import Settings
@@ -108,9 +108,7 @@ def _bare(told: dict[str, Any]) -> tuple[float, float]:
 
 def _settings(home: Path) -> dict[str, Any]:
     settings = Settings(home)
-    model = models.find(settings, "smollm2")
-    told = {"path": str(model.path.resolve()), "name": model.name, "context": model.context(settings), "talks": models.TALKS}
-    return {**told, "threads": threads(settings), "key": "bench"}
+    return told(models.find(settings, "smollm2"), settings, "bench")
 
 
 @contextmanager

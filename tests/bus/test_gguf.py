@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 import time
 
@@ -93,6 +94,15 @@ def test_no_bytes_can_make_it_fail_otherwise(tmp_path_factory, noise, cut):
     for data in (b"GGUF" + noise, header(small())[:cut] + noise):
         with contextlib.suppress(gguf.NoModel):
             assert read(folder, data).architecture
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
+    """A pipe has no end until somebody comes: switch would hang."""
+    os.mkfifo(tmp_path / "pipe.gguf")
+    (tmp_path / "folder.gguf").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(gguf.NoModel, match="is no file"):
+            gguf.read(tmp_path / f"{name}.gguf")
 
 
 def test_a_header_of_endless_nothing_is_given_up_soon(tmp_path):

@@ -149,12 +149,23 @@ def test_the_context_is_bounded_by_the_model_and_by_the_setting(tmp_path):
         models.find(settings, "one").context(Settings(tmp_path, {"VX11_MODEL_CONTEXT": "much"}))
 
 
+def test_a_small_model_is_not_let_talk_for_long(tmp_path):
+    """It does not always know when it has said all, and a person would wait twenty seconds for nothing."""
+    small, large = (models.Model("m", tmp_path / "m.gguf", size) for size in (98_000_000, 4_000_000_000))
+    assert small.answer < large.answer
+
+
 def test_what_is_watched_changes_when_a_model_comes_goes_or_is_chosen(settings, folder):
     def stamps() -> list[int]:
         return [path.stat().st_mtime_ns for path in models.watched(settings)]
 
     seen = [stamps()]
-    for change in (lambda: write(folder, "one"), lambda: models.choose(settings, "one"), (folder / "one.gguf").unlink):
+    for change in (
+        lambda: write(folder, "one"),
+        lambda: (folder / "one.gguf").write_bytes(b"it grows"),
+        lambda: models.choose(settings, "one"),
+        (folder / "one.gguf").unlink,
+    ):
         change()
         seen.append(stamps())
     assert len({tuple(one) for one in seen}) == len(seen)

@@ -92,6 +92,33 @@ def test_who_answered_instead_and_why_is_said(terminal, remote) -> None:
     assert "responde madre: no model is configured" in terminal("chat", "¿hola?").err
 
 
+@pytest.mark.parametrize(("said", "how"), [("sleep switch", "yes"), ("¿duerme switch?", "sí")])
+def test_how_to_say_yes_is_told_to_who_asks_once(terminal, remote, said, how) -> None:
+    """A yes of its own would begin another conversation, and a model would answer it."""
+    remote.pieces[SUBJECT] = [{**REPLY, "pending": True}]
+    assert f"next  vx11 chat --session s1 {how}" in terminal("chat", said).err
+    assert "next" not in terminal("chat", said, "--json").err
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("off_by_policy", "vx11 window open switch --for 30m"),
+        ("over_budget", "vx11 usage"),
+        ("unavailable", "vx11 call switch.list_providers"),
+        ("crashed", "vx11 logs switch"),
+    ],
+)
+def test_what_can_be_done_about_a_missing_model_is_told(terminal, remote, code, told) -> None:
+    remote.pieces[SUBJECT] = [{**REPLY, "degraded": True, "fallback_source": "madre", "fallback_code": code, "reason": "why"}]
+    assert f"next  {told}" in terminal("chat", "hi").err
+
+
+def test_a_whole_answer_advises_nothing(terminal, remote) -> None:
+    remote.pieces[SUBJECT] = [REPLY]
+    assert "next" not in terminal("chat", "hi").err
+
+
 def test_a_conversation_that_is_not_kept_is_said(terminal, remote) -> None:
     remote.pieces[SUBJECT] = [{**REPLY, "history": "unavailable"}]
     assert "history is unavailable" in terminal("chat", "hi").err
@@ -105,6 +132,7 @@ def test_madre_answers_when_operator_backend_cannot(terminal, remote, code) -> N
     ran = terminal("chat", "who is awake?", "--session", "s9")
     assert ran.out == "Nobody is awake.\n"
     assert f": it is closed ({code})" in ran.err
+    assert "switch" not in ran.err, "what is advised is about operator_backend"
     assert remote.asked[-1] == ("vx11.madre.chat", {"message": "who is awake?", "session_id": "s9"})
 
 
@@ -138,10 +166,10 @@ def test_a_message_that_is_too_long_is_not_sent(terminal, remote) -> None:
 
 
 def test_a_conversation_goes_on_in_its_session_and_survives_an_error(terminal, remote, monkeypatch, capsys) -> None:
-    """A failed turn is told; the next one goes on where the last good one was."""
+    """A failed turn is told, also the first; the next one goes on in the same session."""
     said = iter(["one", "", "two", "three", "/quit"])
     monkeypatch.setattr(builtins, "input", lambda _: next(said))
-    turns = iter([[REPLY], [Failure("timeout", "too slow")], [REPLY]])
+    turns = iter([[Failure("timeout", "too slow")], [REPLY], [REPLY]])
 
     async def stream(subject, document, *, timeout):
         remote.pieces[subject] = next(turns)
@@ -150,7 +178,9 @@ def test_a_conversation_goes_on_in_its_session_and_survives_an_error(terminal, r
 
     monkeypatch.setattr(remote, "stream", stream)
     converse(terminal.desk)
-    assert [body.get("session_id") for _, body in remote.asked] == [None, "s1", "s1"]
+    first, second, third = [body.get("session_id") for _, body in remote.asked]
+    assert first == second
+    assert (len(first), third) == (16, "s1"), "its own, and then what the answer says"
     assert "too slow" in capsys.readouterr().err
 
 

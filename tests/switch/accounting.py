@@ -62,7 +62,7 @@ class Accounts:
 
 
 def check_books(store: Store) -> None:
-    """Totals are the sums of their bills, nothing is negative, what was void has left no name, and reserved is never below billed."""
+    """Totals are the sums of their bills, nothing is negative, what was void leaves no name, reserved is never below billed."""
     sums: dict[tuple[str, str, str], list[int]] = {}
     rows = store.vault.rows(
         "SELECT day, holder, session, provider || '/' || model, reserved_tokens, reserved_money, tokens, money, state FROM bill"

@@ -11,6 +11,7 @@ from bus import Settings
 from schemas.switch import (
     ListModels,
 )
+from tests import gguf
 from tests.switch.accounting import Accounts
 from tests.switch.scripted import (
     Exchange,
@@ -45,6 +46,18 @@ async def test_a_wrong_configuration_is_told_to_whoever_asks(tmp_path: Path) -> 
         failure = await on.failure()
         assert (await on.status())["home"].reason == failure.message.removeprefix("no language model can be used: ")
     assert "[home]: model is missing" in failure.message
+
+
+async def test_a_wrong_table_is_told_beside_the_answer_of_the_model_on_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "tiny.gguf").write_bytes(gguf.header(gguf.small()))
+    async with opened() as endpoint:
+        board = Board(Settings(tmp_path), endpoint)
+        assert [one.reason for one in board.choices(HELLO)] == ["nothing better is configured"]
+        (tmp_path / "providers.toml").write_text('[home]\nurl = "http://127.0.0.1:1/v1"\n')
+        (choice,) = board.choices(HELLO)
+    assert choice.provider.name == "local"
+    assert "[home]: model is missing" in choice.reason
 
 
 async def test_a_new_line_in_the_file_works_at_once(tmp_path: Path) -> None:

@@ -135,10 +135,17 @@ def test_the_refusal_says_whose_budget_of_what_how_much_is_left_and_when_it_is_n
 
 
 def test_a_session_never_begins_anew() -> None:
-    failure = refused(line(Limit(tokens=120), Used(100), "session", "s1"))
-    assert "the budget of this session has 120 tokens, of which 20 tokens are left" in failure.message
+    failure = refused(line(Limit(tokens=180), Used(100), "session", "s1"))
+    assert "the budget of this session has 180 tokens, of which 80 tokens are left" in failure.message
     assert "begin another session" in failure.message
     assert failure.details["resets_at"] is None
+
+
+@pytest.mark.parametrize(("kind", "name"), [("session", "s1"), ("day", "")])
+def test_nobody_is_told_to_wait_for_a_budget_that_is_too_small_when_it_is_new(kind: str, name: str) -> None:
+    message = refused(line(Limit(tokens=60), Used(), kind, name)).message
+    assert "this needs up to" in message
+    assert message.endswith("that is more than all of it: ask for less, or raise it in providers.toml")
 
 
 def test_the_last_day_of_a_year_ends_in_the_next() -> None:

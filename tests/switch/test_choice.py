@@ -243,6 +243,18 @@ def test_the_first_choice_says_why_in_words(providers: list[Provider], given: di
     assert asked(*providers, **given)[0].reason == reason
 
 
+def test_what_is_written_wrongly_is_why_the_small_model_answers() -> None:
+    """Whoever has mistyped a line would look for a fault elsewhere, told that nothing better was configured."""
+    (choice,) = asked(SMALL, faults=["[home]: model is missing"])
+    assert choice.reason == "nothing better can be asked; [home]: model is missing"
+
+
+def test_what_the_model_of_the_folder_cannot_do_is_not_blamed_on_the_file() -> None:
+    with pytest.raises(Failure) as refused:
+        asked(SMALL, request=asks(tools=[TOOL]))
+    assert refused.value.message == "no model can do what is asked: local/smollm2 is declared without tools"
+
+
 def test_the_others_say_that_they_come_after_it() -> None:
     assert [choice.reason for choice in asked(HOME, CLOUD, SMALL)][1:] == ["the next in line", "nothing better can be asked"]
 

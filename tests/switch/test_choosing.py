@@ -88,6 +88,21 @@ async def test_each_model_gets_as_much_of_the_conversation_as_fits_into_its_own_
         assert (len(sent(on, 0)), len(sent(on, 1))) == (22, 8)
 
 
+async def test_a_window_that_turns_out_too_small_meanwhile_leaves_the_question_to_the_next(tmp_path: Path) -> None:
+    """Another question may teach how many tokens a text takes while this one is with somebody else."""
+    stages: list[Stage] = []
+
+    async def fails_late(exchange: Exchange) -> None:
+        second = stages[0].board.entries()[1].provider
+        stages[0].board.memory.answered(second, "m1", None, (1_000, 1_000))
+        await refuses(500)(exchange)
+
+    async with stage(tmp_path, fails_late, says("b"), says("c"), lines=["", "context = 1_500"]) as on:
+        stages.append(on)
+        assert (await on.reply(asks("word " * 400, trim=True))).provider == "p2"
+        assert on.asked == [1, 0, 1]
+
+
 async def test_one_message_that_is_too_long_is_told_and_nobody_is_asked(tmp_path: Path) -> None:
     async with stage(tmp_path, says("a"), lines=["context = 1_000"]) as on:
         failure = await on.failure(asks("word " * 5_000, trim=True))

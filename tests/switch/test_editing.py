@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 import tomllib
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.switch.configured import editing
 from actors.switch.configured.editing import remove_provider, set_provider
 from actors.switch.configured.providers import LINES, load
 from bus import redaction
 from bus.settings import Settings
+from bus.users import write_secret
 from schemas.errors import Failure
 from schemas.switch import SetProvider
 from tests.switch.scripted import says
@@ -140,8 +143,34 @@ def test_an_empty_key_takes_it_away_with_its_file(tmp_path: Path) -> None:
 
 def test_a_variable_takes_the_place_of_the_stored_key(tmp_path: Path) -> None:
     put(tmp_path, key=SECRET)
-    assert 'key_env = "OPENAI_API_KEY"' in put(tmp_path, key_env="OPENAI_API_KEY")
+    assert 'key_env = "OPENAI_API_KEY"' in put(tmp_path, url="https://api.openai.com/v1", key_env="OPENAI_API_KEY")
     assert not (tmp_path / "keys" / "second.key").exists()
+
+
+def test_a_variable_goes_only_where_somebody_at_this_machine_has_sent_it(tmp_path: Path) -> None:
+    """Or else whoever may describe a provider could have every key of the environment sent to himself."""
+    for url in ("http://evil.example.org/v1", "http://api.openai.com/v1", "https://api.openai.com:8443/v1"):
+        assert "is written by hand only" in refused(tmp_path, url=url, key_env="OPENAI_API_KEY").message
+    by_hand = '[second]\nurl = "https://llm.example.org/v1"\nmodel = "m"\nkey_env = "OPENAI_API_KEY"\n'
+    (tmp_path / "providers.toml").write_text(by_hand)
+    assert "context = 900" in put(tmp_path, url="https://llm.example.org/v1", key_env="OPENAI_API_KEY", context=900)
+    assert "is written by hand only" in refused(tmp_path, key_env="OPENAI_API_KEY").message
+
+
+@pytest.mark.parametrize("before", [SECRET, None])
+def test_a_key_that_was_sent_is_dropped_when_its_lines_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    """Or else the key of the new url would be sent to the old one."""
+    put(tmp_path, key=before)
+
+    def full(path: Path, text: str) -> None:
+        if path.name == "providers.toml":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_secret(path, text)
+
+    monkeypatch.setattr(editing, "write_secret", full)
+    assert refused(tmp_path, url="http://127.0.0.1:1/v1", key="sk-another-0123456789").code == "storage_full"
 
 
 def test_a_key_file_that_a_person_named_is_never_removed(tmp_path: Path) -> None:

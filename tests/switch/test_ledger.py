@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from actors.switch.choosing.board import Board, Client
 from actors.switch.configured.providers import FILE_NAME
 from actors.switch.configured.traits import Traits
+from actors.switch.paying.budget import ANSWER_TOKENS
 from actors.switch.paying.ledger import Bill, Payer
 from bus.settings import Settings
 from schemas.errors import Failure
@@ -239,13 +240,22 @@ def test_the_budgets_are_those_of_the_file(tmp_path: Path) -> None:
     assert board.budgets() == {}
 
 
-@pytest.mark.parametrize("text", ["budgets = 5\n", "[budgets]\nday = { tokns = 5 }\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["budgets = 5\n", "[budgets]\nday = { tokns = 5 }\n", "[budget]\nday = { tokens = 5 }\n", "[Budgets.day]\ntokens = 5\n"],
+)
 def test_wrong_budgets_are_told_to_who_looks_and_to_who_asks(tmp_path: Path, text: str) -> None:
     """Nothing that stands there for a budget may pass for none."""
     board = board_of(tmp_path, text)
     with pytest.raises(Failure, match="no model is asked until that is mended"):
         board.budgets()
     assert [fault.name for fault in board.faults] == ["budgets"]
+
+
+def test_a_provider_may_be_called_nearly_like_the_budgets(tmp_path: Path) -> None:
+    board = board_of(tmp_path, '[budget]\nurl = "http://127.0.0.1:1/v1"\nmodel = "cheap"\n')
+    assert board.budgets() == {}
+    assert [one.provider.name for one in board.entries()] == ["budget"]
 
 
 CRASHING = """

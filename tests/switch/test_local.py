@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import time
@@ -107,7 +108,7 @@ async def test_it_is_loaded_by_the_first_question_and_gives_its_memory_back_when
             assert (provider.name, provider.models) == ("local", [ONE, TWO])
             return provider.reason
 
-        assert await listed() == "not loaded; it is at the first question"
+        assert await listed() == "not in memory; a question loads it"
         assert (children(), holder(home / "models")) == ([], None)
         assert NEXT in await here.ask()
         (process,) = children()
@@ -118,7 +119,7 @@ async def test_it_is_loaded_by_the_first_question_and_gives_its_memory_back_when
         assert children() == [process]
         await until(lambda: not children())
         await until(lambda: holder(home / "models") is None)
-        assert await listed() == "not loaded; it is at the first question"
+        assert await listed() == "not in memory; a question loads it"
 
 
 async def test_what_is_expected_to_be_asked_is_loaded_before(home):
@@ -309,8 +310,50 @@ def test_without_the_engine_models_are_a_fault_that_says_what_to_install(home, m
     from actors.switch.configured.lines import Misconfigured
 
     monkeypatch.setattr(folder, "ENGINE", "no_such_engine")
-    with pytest.raises(Misconfigured, match="is not installed: make up"):
+    with pytest.raises(Misconfigured, match=r"is not installed: .* -m pip install --only-binary"):
         folder.provider(settings(home))
+
+
+@pytest.mark.parametrize("variable", ["VX11_MODEL_IDLE_S", "VX11_MODEL_THREADS", "VX11_MODEL_CONTEXT"])
+def test_a_setting_that_is_no_number_is_a_fault_before_anybody_asks(home, variable):
+    """An answer that had been given whole was lost over it."""
+    from actors.switch.configured.lines import Misconfigured
+
+    with pytest.raises(Misconfigured, match=f"{variable}='soon' is no number"):
+        folder.provider(settings(home, **{variable: "soon"}))
+
+
+async def test_where_no_lease_and_no_process_can_be_had_the_next_provider_is_asked(home, monkeypatch):
+    """A full disk, a folder of somebody else's, a machine out of processes: none of it is a mistake of VX11."""
+
+    async def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    async with room(settings(home)) as here:
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio, "create_subprocess_exec", refused)
+            with pytest.raises(ProviderFailed, match="no process can be started for one"):
+                await here.ask()
+        (home / "models" / "lease").unlink()
+        (home / "models" / "lease").mkdir()
+        with pytest.raises(ProviderFailed, match="leave to use the models' memory cannot be had") as failed:
+            await here.ask()
+        assert failed.value.blame == "setup"
+
+
+async def test_who_leaves_while_a_model_gives_way_leaves_no_lease_behind(home, tmp_path, monkeypatch):
+    """The one that is still loading takes its time to end; the lease would stay with nobody behind it."""
+    slow = tmp_path / "program.py"
+    slow.write_text("import time; time.sleep(600)")
+    monkeypatch.setattr(child, "PROGRAM", slow)
+    async with room(settings(home)) as here:
+        with pytest.raises(ProviderFailed, match="time was up"):
+            await here.ask(ONE, seconds=0.2)
+        await until(children)
+        with pytest.raises(ProviderFailed, match="time was up"):
+            await here.ask(TWO, seconds=0.2)
+        await until(lambda: holder(home / "models") is None, seconds=10.0)
+        assert children() == []
 
 
 def test_the_folder_is_one_provider_whose_models_say_what_they_are(home):

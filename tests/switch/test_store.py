@@ -17,8 +17,9 @@ from actors.switch.paying.budget import Used
 from actors.switch.paying.ledger import Payer
 from actors.switch.store import OTHERS, Store
 from bus.settings import Settings
+from bus.vault import Vault
 from schemas.errors import Failure
-from tests.switch.accounting import ALICE, DAY_S, NOON, PAID, Accounts
+from tests.switch.accounting import ALICE, DAY_S, NOON, PAID, Accounts, check_books
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,6 +93,24 @@ def test_a_file_that_was_mended_is_taken_again_without_a_restart(tmp_path: Path,
     with pytest.raises(Failure):
         books.ask()
     file(tmp_path).unlink()
+    assert books.ask().state == "settled"
+    books.close()
+
+
+def test_who_could_not_begin_with_the_file_does_not_stand_in_his_own_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk that is full no more: the next try must not find the file in use by the first one."""
+    monkeypatch.setattr(module, "AGAIN_S", 0.0)
+    do, full = Vault.do, [Failure("storage_full", "it cannot grow")]
+
+    def once(self: Vault, sql: str, *values: object) -> int:
+        if "'lost'" in sql and full:
+            raise full.pop()
+        return do(self, sql, *values)
+
+    monkeypatch.setattr(Vault, "do", once)
+    books = Accounts(tmp_path)
+    with pytest.raises(Failure, match="it cannot grow"):
+        books.ask()
     assert books.ask().state == "settled"
     books.close()
 

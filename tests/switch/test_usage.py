@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from actors.switch.paying import usage
+from actors.switch.paying.budget import Budgets
 from actors.switch.paying.ledger import Payer
 from actors.switch.paying.usage import HOLDERS, SESSIONS, Teller, statement, telling
 from schemas.errors import Failure

@@ -28,6 +28,8 @@ WHOLE_TYPE = "application/json"
 DEFAULT_LIMITS = Limits()
 KEPT_S = 10.0
 """An idle connection is kept for the next question: a handshake with a far server takes longer than a word."""
+STALE_S = 1.0
+"""A kept connection that its server has closed shows it within a round trip; what breaks off later may have been begun."""
 
 
 class Endpoint:
@@ -120,11 +122,11 @@ class Endpoint:
             headers["Authorization"] = f"Bearer {provider.key}"
         data = None if body is None else json.dumps(body, ensure_ascii=False).encode()
         sent = ("GET" if body is None else "POST", provider.url + path, headers, data)
-        used = SimpleNamespace(again=False)
+        used, asked_at = SimpleNamespace(again=False), time.monotonic()
         try:
             return await self._kept.ask(*sent, used)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            if not used.again:
+            if not used.again or time.monotonic() - asked_at > STALE_S:
                 raise
         return await self._fresh.ask(*sent)
 
@@ -180,8 +182,8 @@ async def _note(_session: aiohttp.ClientSession, context: SimpleNamespace, _told
 async def opened(limits: Limits = DEFAULT_LIMITS) -> AsyncIterator[Endpoint]:
     """An endpoint with its own connections.
 
-    A server may close a kept one just as it is used again: then the question is asked once more on a new one (RFC 9112, 9.3.1),
-    as that is no failure of the provider.
+    A server may close a kept one just as it is used again: that shows at once, is no failure of the provider, and the question
+    is asked once more on a new one. RFC 9112, 9.3.1, allows that only for what was surely not begun.
     """
     kept, fresh = Connections(limits, kept_s=KEPT_S), Connections(limits, kept_s=0)
     try:

@@ -283,7 +283,7 @@ class Board:
 
     def _need(self, request: Chat) -> Need:
         pinned = self.memory.pinned(request.session_id) if request.session_id else ""
-        return Need(request, language_of(window.question(request)) or "", pinned)
+        return Need(request, language_of(window.question(request)) or "", pinned, [fault.message for fault in self.faults])
 
 
 def _status(entry: Entry, now: float) -> ProviderStatus:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from actors.switch.choosing import window
 from actors.switch.choosing.learned import NOTHING, Observed
-from actors.switch.configured.providers import Provider
+from actors.switch.configured.providers import FILE_NAME, Provider
 from actors.switch.configured.traits import UNKNOWN, Traits
 from schemas.errors import Failure
 from schemas.switch import Candidate, Chat
@@ -61,11 +61,15 @@ class Choice:
 
 @dataclass(frozen=True)
 class Need:
-    """What is asked. `language`: of the message, empty when nothing tells. `pinned`: `provider/model` of the session."""
+    """What is asked. `language`: of the message, empty when nothing tells. `pinned`: `provider/model` of the session.
+
+    `faults`: what is configured wrongly, so that nobody can be asked there.
+    """
 
     request: Chat
     language: str = ""
     pinned: str = ""
+    faults: Sequence[str] = ()
 
     @property
     def named(self) -> str | None:
@@ -250,7 +254,8 @@ def _why(one: Weighed, best: Sequence[Weighed], found: Sequence[Weighed], need: 
     if "session" in one.parts:
         return "it has answered in this session before"
     if one.traits.offline:
-        return "nothing better is configured" if len({w.provider.name for w in found}) == 1 else "nothing better can be asked"
+        alone = not need.faults and len({w.provider.name for w in found}) == 1
+        return "; ".join(("nothing better is configured" if alone else "nothing better can be asked", *need.faults))
     if one is not best[0]:
         return "the next in line"
     passed = "".join(f"; {other.name} {other.lacks}" for other in found if other.lacks and other.place < one.place)
@@ -274,4 +279,5 @@ def _none_able(found: Sequence[Weighed]) -> Failure:
         least, room = max(long, key=lambda tokens: tokens[1])
         return window.too_large(least, room)
     told = "; ".join(f"{one.name} {one.lacks}" for one in found[:SHOWN_MODELS])
-    return Failure("invalid", f"no model can do what is asked: {told} (providers.toml declares it)")
+    where = "" if all(one.traits.offline for one in found) else f" ({FILE_NAME} declares it)"
+    return Failure("invalid", f"no model can do what is asked: {told}{where}")

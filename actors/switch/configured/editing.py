@@ -1,7 +1,7 @@
 """Writing `providers.toml` for the API: one table is changed, and all else stays as people wrote it.
 
 What is sent is checked exactly as it is at load. A key never stands in the file: it goes into a file of its own that nobody
-else can read. A key that is there already is not sent to another place than it was given for.
+else can read. A key that is there already, in a file or a variable, is not sent to another place than it was given for.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import difflib
 import errno
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actors.switch.asking.address import same_place
+from actors.switch.configured import offers
 from actors.switch.configured.lines import Misconfigured
 from actors.switch.configured.providers import (
     FILE_MAX_BYTES,
@@ -47,14 +49,13 @@ def set_provider(settings: Settings, name: str, lines: Mapping[str, Any], key: s
             raise Misconfigured("key_file is written by hand only; send the key itself, or key_env")
         from_table(name, dict(lines), settings)
         wanted = dict(lines) | _key_lines(name, lines, before, key)
+        _check_variable(lines, before)
         secret = checked_key(key, "key") if key else ""
         if not secret:
             from_table(name, wanted, settings)
         written = _changed(text, tables, name, wanted)
-        if secret:
-            (settings.home / KEYS).mkdir(mode=0o700, exist_ok=True)
-            write_secret(settings.home / _key_file(name), secret)
-        _write(settings, text, written)
+        with _stored(settings.home / _key_file(name), secret) if secret else nullcontext():
+            _write(settings, text, written)
         if wanted.get("key_file") != _key_file(name):
             _drop_key(settings, name, before)
 
@@ -80,6 +81,35 @@ def _key_file(name: str) -> str:
     return f"{KEYS}/{name}.key"
 
 
+@contextmanager
+def _stored(file: Path, key: str) -> Iterator[None]:
+    """The key is there, unless what is done inside fails: the new key must not be sent to the old url."""
+    before = file.read_text("utf-8", "replace").strip() if file.exists() else ""
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    write_secret(file, key)
+    try:
+        yield
+    except (Failure, OSError):
+        file.unlink()
+        if before:
+            write_secret(file, before)
+        raise
+
+
+def _check_variable(lines: Mapping[str, Any], before: Any) -> None:
+    """Raises Misconfigured where nobody at this machine has sent the variable: it would be told to whoever lives there."""
+    variable, url = lines.get("key_env"), lines["url"]
+    there = isinstance(before, dict) and before.get("key_env") == variable and _stays(before.get("url"), url)
+    known = any(one.variable == variable and _stays(one.url, url) for one in offers.KNOWN)
+    if variable and not (there or known):
+        raise Misconfigured(f"key_env = {variable} at this url is written by hand only; send the key itself")
+
+
+def _stays(old: Any, new: str) -> bool:
+    """Whether a key for the one url may be sent to the other."""
+    return isinstance(old, str) and same_place(old, new) and old.partition(":")[0] == new.partition(":")[0]
+
+
 def _key_lines(name: str, lines: Mapping[str, Any], before: Any, key: str | None) -> dict[str, Any]:
     """What the table says of the key besides. Raises Misconfigured when the one that is there is for another place."""
     if key and "key_env" in lines:
@@ -89,9 +119,8 @@ def _key_lines(name: str, lines: Mapping[str, Any], before: Any, key: str | None
     if key == "" or "key_env" in lines or not isinstance(before, dict):
         return {}
     kept = {line: before[line] for line in KEY_LINES if line in before}
-    old, new = before.get("url"), lines["url"]
-    if kept and not (isinstance(old, str) and same_place(old, new) and old.split(":")[0] == new.split(":")[0]):
-        raise Misconfigured("the key that is there was given for another url; send key or key_env, or an empty key for none")
+    if kept and not _stays(before.get("url"), lines["url"]):
+        raise Misconfigured("the key that is there was given for another url; send this one's, or an empty key for none")
     return kept
 
 

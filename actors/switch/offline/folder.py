@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 
 from actors.switch.configured.lines import Misconfigured
 from actors.switch.configured.providers import LOCAL, Provider
 from actors.switch.configured.traits import Traits
+from actors.switch.offline import child
 from bus import models
 from bus.settings import Settings
 
 ENGINE = "xllamacpp"
-INSTALL = "make up does it, or: python -m pip install --only-binary=:all: xllamacpp"
+INSTALL = f"{sys.executable} -m pip install --only-binary=:all: {ENGINE}"
+IDLE_S = 60.0
+"""Without a question, until the memory is given back; VX11_MODEL_IDLE_S."""
 
 
 def provider(settings: Settings) -> Provider | None:
@@ -28,6 +32,7 @@ def provider(settings: Settings) -> Provider | None:
     if find_spec(ENGINE) is None:
         raise Misconfigured(f"there are models in {models.folder(settings)}, but {ENGINE} is not installed: {INSTALL}")
     try:
+        idle_s(settings), child.threads(settings)  # a setting that is no number is told now, not in mid-answer
         traits = {model.name: _traits(model, settings) for model in usable}
         first = models.default(settings, usable)
     except ValueError as wrong:
@@ -41,6 +46,11 @@ def provider(settings: Settings) -> Provider | None:
         declared=traits[first.name],
         declared_each=traits,
     )
+
+
+def idle_s(settings: Settings) -> float:
+    """Raises ValueError for a setting that is no number."""
+    return settings.number("VX11_MODEL_IDLE_S", IDLE_S)
 
 
 def _traits(model: models.Model, settings: Settings) -> Traits:

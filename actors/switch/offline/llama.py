@@ -14,8 +14,6 @@ from typing import Any, NoReturn
 
 BATCH = 512
 """Tokens of a prompt that are read at once."""
-ANSWER_TOKENS = 1_024
-"""Unless the question says otherwise: a small model does not always know when it has said all."""
 SAY_ERRORS = 1
 """How much llama.cpp logs: 0 nothing, 1 errors, 2 warnings."""
 PR_SET_PDEATHSIG = 1
@@ -62,7 +60,7 @@ def _serve(told: dict[str, Any]) -> str:
     params.n_ctx = told["context"] * told["talks"]
     params.n_parallel = told["talks"]
     params.n_batch = BATCH
-    params.n_predict = ANSWER_TOKENS
+    params.n_predict = told["answer"]
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = told["threads"]
     params.hostnames = ["127.0.0.1"]
     params.port = 0

@@ -14,7 +14,7 @@ from actors.switch.asking.failure import ProviderFailed
 from actors.switch.asking.patience import Limits
 from actors.switch.choosing.board import Board, Client
 from actors.switch.configured.providers import LOCAL, Provider
-from actors.switch.offline import child
+from actors.switch.offline import child, folder
 from actors.switch.offline.child import Child
 from bus import models
 from bus.exclusive import Lease, holder
@@ -26,8 +26,6 @@ from schemas.switch import Chat, ProviderList, ProviderStatus
 
 log = logging.getLogger("vx11.switch.model")
 
-IDLE_S = 60.0
-"""Without a question, until the memory is given back; VX11_MODEL_IDLE_S."""
 EXPECT_S = 5.0
 """For a lease to be had by somebody who has not asked yet."""
 PATIENT = Limits(first_token=600.0, stall=60.0)
@@ -42,6 +40,8 @@ class Seat:
     loading: asyncio.Task[Child]
     users: int = 0
     free: asyncio.Event = field(default_factory=asyncio.Event)
+    leaving: bool = False
+    """It is being ended, and takes nobody any more."""
 
     @property
     def child(self) -> Child | None:
@@ -51,7 +51,7 @@ class Seat:
 
     @property
     def dead(self) -> bool:
-        return self.loading.done() and (self.child is None or self.child.ended)
+        return self.leaving or (self.loading.done() and (self.child is None or self.child.ended))
 
 
 class Local:
@@ -102,7 +102,7 @@ class Local:
         seat = self._seat
         if seat is None or seat.dead:
             other = holder(models.house(self._settings))
-            return f"their memory is held by {other.who}, who is working" if other else "not loaded; it is at the first question"
+            return f"their memory is held by {other.who}, who is working" if other else "not in memory; a question loads it"
         if seat.child is None:
             return f"{seat.model.name} is being loaded"
         return f"{seat.model.name} is loaded, with {seat.child.resident // MIB} MB of memory"
@@ -158,17 +158,27 @@ class Local:
             await self._lease.take(until, model.name)
         except Failure as failure:
             raise ProviderFailed(failure.message, blame="nobody", unspent=True) from failure
+        except OSError as wrong:
+            told = f"leave to use the models' memory cannot be had in {models.house(self._settings)}: {wrong.strerror}"
+            raise ProviderFailed(told, blame="setup", unspent=True) from wrong
         starting = child.started(model, self._settings, self._lease.descriptor)
         self._seat = Seat(model, asyncio.create_task(starting, name=f"loading {model.name}"))
         return self._seat
 
     async def _unload(self, seat: Seat) -> None:
+        """Nobody sits when this returns. When it is cancelled, it is done in the background."""
         self._stop_timer()
-        seat.loading.cancel()
-        await asyncio.wait([seat.loading])
-        if seat.child:
-            await seat.child.stop()
-        elif not seat.loading.cancelled():
+        if not seat.leaving:
+            seat.leaving = True
+            seat.loading.cancel()  # once: a second time would cut short how it ends its child
+        try:
+            await asyncio.wait([seat.loading])
+            if seat.child:
+                await seat.child.stop()
+        except asyncio.CancelledError:
+            self._tidy(self._retire(seat))
+            raise
+        if not seat.child and not seat.loading.cancelled():
             log.warning("%s: %s", seat.model.name, seat.loading.exception())
         self._seat = None
         self._lease.release(wanted=self._wanted)
@@ -184,7 +194,7 @@ class Local:
         if self._wanted or seat.dead:
             self._tidy(self._retire(seat))
         else:
-            idle = self._settings.number("VX11_MODEL_IDLE_S", IDLE_S)
+            idle = folder.idle_s(self._settings)
             self._timer = asyncio.get_running_loop().call_later(idle, lambda: self._tidy(self._retire(seat)))
 
     async def _retire(self, seat: Seat) -> None:

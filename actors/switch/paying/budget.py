@@ -171,7 +171,7 @@ def _check(line: Line, of: Unit, need: int) -> None:
     raise Failure(
         "over_budget",
         f"{_whose(account)} has {_shown(most, of)}, of which {left} are left; this needs up to {_shown(need, of)}; "
-        + (f"it is new at {new}" if new else "it is never new, so begin another session"),
+        + _remedy(most, need, new),
         budget=account.kind,
         of=of,
         limit=in_words(most, of),
@@ -179,6 +179,13 @@ def _check(line: Line, of: Unit, need: int) -> None:
         needed=in_words(need, of),
         resets_at=new,
     )
+
+
+def _remedy(most: int, need: int, new: str | None) -> str:
+    """Waiting for a new budget helps nobody whose question does not fit into a whole one."""
+    if need > most:
+        return "that is more than all of it: ask for less, or raise it in providers.toml"
+    return f"it is new at {new}" if new else "it is never new, so begin another session"
 
 
 def _whose(account: Account) -> str:

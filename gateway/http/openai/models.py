@@ -20,7 +20,7 @@ from schemas.switch import ListModels, ModelInfo, ModelList
 KEPT_S = 3_600.0
 """While switch sleeps what it told last is told again for so long; after that the question wakes it.
 
-deploy/decisions/0020 has the reason.
+deploy/decisions/0021 has the reason.
 """
 OWNER = "vx11"
 
