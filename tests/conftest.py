@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import signal
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +21,9 @@ from bus import redis_server as redis
 RUN = f"vx11-{uuid.uuid4().hex}"
 os.environ["VX11_TEST_RUN"] = RUN
 """Marks every process that this run starts, also those whose parent has gone."""
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for what a shell runs in the background; children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("vx11", deadline=None, print_blob=True)  # a busy machine is no counterexample
 hypothesis.settings.load_profile("vx11")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from types import SimpleNamespace
 
@@ -34,12 +35,21 @@ def held(body: bytes, **headers: str) -> Held:
     return Held("bake", "", body, {"vx11-request-id": "r1", **headers}, expires=0.0, arrived=0.0, kills=2)
 
 
+async def stored(madre) -> None:
+    """Wait for a letter, and then for what came after it: the server takes a message before its stream has it."""
+    async with asyncio.timeout(10):
+        while not (await DeadLetters(madre).list(ListDead())).letters:
+            await asyncio.sleep(0.005)
+    await madre.publish_raw("vx11.dlq.none.none", b"{}")
+    await madre.api("$JS.API.STREAM.PURGE.VX11_DLQ", json.dumps({"filter": "vx11.dlq.none.none"}).encode())
+
+
 async def test_it_is_buried_once_whoever_notices(madre):
     """The client that asked may have noticed, too."""
     voice = Voice(madre)
     for _ in range(2):
         voice.bury(BAKER, held(b'{"n": 1}', correlation_id="conversation-1"))
-    await madre.wire.barrier()
+    await stored(madre)
     [letter] = (await DeadLetters(madre).list(ListDead())).letters
     assert (letter.actor, letter.subject, letter.reason) == ("baker", "vx11.baker.bake", "crashed")
     assert (letter.detail, letter.correlation_id) == ("2 instances died while they had this request", "conversation-1")
@@ -47,7 +57,7 @@ async def test_it_is_buried_once_whoever_notices(madre):
 
 async def test_what_its_class_calls_secret_is_not_in_it(madre):
     Voice(madre).bury(BAKER, held(b'{"n": 1, "phrase": "open sesame"}'))
-    await madre.wire.barrier()
+    await stored(madre)
     shown = await DeadLetters(madre).get(GetDead(sequence=1))
     assert json.loads(shown.body) == {"n": 1, "phrase": "***"}
 
