@@ -45,7 +45,7 @@ def test_a_system_that_nobody_asks_rests(tmp_path):
 
 
 def test_a_replay_is_no_slower_than_a_bare_loop_and_finds_the_right_events(tmp_path):
-    figure = replay.measure(tmp_path / "home", replay.Size(rounds=1, events=1_500, paced=30))
+    figure = replay.measure(tmp_path / "home", replay.Size(rounds=3, events=1_500, paced=15))
     assert sound(figure)
     assert figure.rounds.median("selections", "wrong") == 0
 

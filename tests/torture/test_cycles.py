@@ -29,6 +29,6 @@ async def test_sixty_cycles_and_a_storm_lose_nothing_and_double_nothing(tmp_path
 
 
 async def test_large_requests_are_held_and_handed_over_like_small_ones(tmp_path):
-    report = await suffer(tmp_path / "home", Plan(cycles=8, rate=60.0, pad=100_000))
+    report = await suffer(tmp_path / "home", Plan(cycles=16, rate=200.0, pad=100_000))
     assert held(report)
     assert report.verdict.second_answers == 0

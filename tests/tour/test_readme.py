@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 COMMAND_S = 60
 USUAL_DOOR = "http://127.0.0.1:8000"
+LOOKS = {"vx11 ps"}
+"""What may be typed again: the next spare is parked when there is nothing else to do."""
+SEEN_S = 20.0
 ANYTHING = "…"
 """Stands in the README for a part of a line that is left out."""
 
@@ -74,12 +78,23 @@ def test_every_command_of_the_tour_prints_what_the_readme_shows(place):
         if command.startswith("nats ") or ("curl " in command and not shutil.which("curl")):
             continue  # programs that are not ours to install; tests/e2e asks by HTTP and, where there is one, by the nats CLI
         typed = command.replace(USUAL_DOOR, door(folder))
-        done = subprocess.run(
-            ["bash", "-c", typed], cwd=folder, env=environment, capture_output=True, text=True, timeout=COMMAND_S, check=False
-        )
-        printed = [shape(line) for line in (done.stdout + done.stderr).splitlines()]
-        assert done.returncode == 0, (command, done.stdout, done.stderr)
-        for line in expected:
-            parts = [re.escape(part) for part in shape(line).split(ANYTHING)]
-            pattern = re.compile("^" + ".*".join(parts) + "$")
-            assert any(pattern.match(found) for found in printed), (command, line, printed)
+        end = time.monotonic() + SEEN_S
+        while (missing := typed_in(typed, expected, folder, environment)) and command in LOOKS and time.monotonic() < end:
+            time.sleep(0.1)
+        assert not missing, (command, *missing)
+
+
+def typed_in(command: str, expected: list[str], folder: Path, environment: dict[str, str]) -> tuple[object, ...]:
+    """Run it; what is not as the README says, empty when all is."""
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=COMMAND_S, check=False
+    )
+    printed = [shape(line) for line in (done.stdout + done.stderr).splitlines()]
+    if done.returncode:
+        return done.returncode, done.stdout, done.stderr
+    for line in expected:
+        parts = [re.escape(part) for part in shape(line).split(ANYTHING)]
+        pattern = re.compile("^" + ".*".join(parts) + "$")
+        if not any(pattern.match(found) for found in printed):
+            return line, printed
+    return ()

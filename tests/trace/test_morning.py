@@ -204,7 +204,8 @@ async def test_what_happened_around_a_kill_is_exported(system: tuple[House, Rece
     await home.back(killed, since)
 
     async def recorded() -> bool:  # a record follows its answer after a moment
-        return "process vx11.notebook.write" in {span["name"] for span in command(home, told)["spans"]}
+        ran = Vx11(home).run("trace", "--json", told)
+        return ran.code == 0 and "process vx11.notebook.write" in {span["name"] for span in ran.json["spans"]}
 
     await until(recorded, "the call is in the log", ARRIVE_S)
     shown = command(home, told)["spans"]
