@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,6 +47,7 @@ def made(monkeypatch, tmp_path):
         return told.report
 
     monkeypatch.setattr(runs, "torture", torture)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # what a broken run keeps to be looked at goes with the test
     return told
 
 
