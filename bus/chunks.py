@@ -49,7 +49,8 @@ class Chunks:
         """Raises Failure("busy") when there is no room and the server makes none."""
         if self._full():
             await self._room()
-        self._wire.send(self._reply, body, reply=self._back, headers={call.SEQ: str(self.sent), **self._head})
+        headers = {call.SEQ: str(self.sent), **self._head}
+        self._wire.send(self._reply, body, reply=self._back, headers=headers, now=not self.sent)
         self._back = ""
         self.sent += 1
 

@@ -106,13 +106,15 @@ class Link(ABC):
         """Bytes that have not left this process."""
         return self._pending_size + (self._line.transport.get_write_buffer_size() if self._line else 0)
 
-    def write(self, command: bytes) -> None:
-        """Queue one command; all of one turn of the loop go out together. Raises Failure("unavailable")."""
+    def write(self, command: bytes, *, now: bool = False) -> None:
+        """Queue one command; all of one turn of the loop go out together, or `now`. Raises Failure("unavailable")."""
         if not self.is_connected and (self.is_closed or not self._buffered or self._pending_size + len(command) > PENDING_BYTES):
             raise Failure("unavailable", "there is no connection to the NATS server just now")
         self._pending.append(command)
         self._pending_size += len(command)
-        if not self._flushing and self.is_connected:
+        if now and not self._flushing:
+            self.flush()
+        elif not self._flushing and self.is_connected:
             self._flushing = True
             self.loop.call_soon(self.flush)
 

@@ -87,6 +87,11 @@ class Vault:
         with self._told():
             return int(self._connection.execute(sql, values).rowcount)
 
+    def insert(self, sql: str, *values: Any) -> int:
+        """The number of the new row."""
+        with self._told():
+            return int(self._connection.execute(sql, values).lastrowid)
+
     def do_many(self, sql: str, values: list[tuple[Any, ...]]) -> None:
         with self._told():
             self._connection.executemany(sql, values)

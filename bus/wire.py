@@ -95,13 +95,16 @@ class Wire(Link):
         """A subject that nobody else has, of those that our user may subscribe."""
         return f"{inbox_prefix(self._user)}.{getrandbits(128):032x}"
 
-    def send(self, subject: str, data: bytes = b"", *, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
-        """Queue one message; never suspends, so that order is the order of the calls.
+    def send(
+        self, subject: str, data: bytes = b"", *, reply: str = "", headers: Mapping[str, str] | None = None, now: bool = False
+    ) -> None:
+        """Queue one message; never suspends, so that order is the order of the calls. `now`: for one that somebody waits for
+        while we go on working.
 
         Raises Failure("too_large"), Failure("invalid") for what is no subject, and Failure("unavailable") (no server, and
         nothing may wait for it).
         """
-        self.write(publication(subject, reply, data, head_of(headers) if headers else b"", self.max_payload))
+        self.write(publication(subject, reply, data, head_of(headers) if headers else b"", self.max_payload), now=now)
 
     async def hear(self, subject: str, heard: Heard, *, queue: str = "") -> Subscription:
         """Subscribe; `heard` is called for each message in wire order and must not block."""

@@ -147,9 +147,10 @@ async def relay(
     clock = asyncio.get_running_loop().time
     begun = clock()
     one = Relay(request, board, purse, payer, begun + seconds - MARGIN_S, report)
-    if not board.entries():
+    chosen = board.choices(request)
+    if not chosen:
         raise await board.nobody()
-    for choice in board.choices(request):
+    for choice in chosen:
         if clock() >= one.until or one.answer.stuck:
             break
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,8 +63,11 @@ class Accounts:
 
 
 def check_books(store: Store) -> None:
-    """Totals are the sums of their bills, nothing is negative, what was void leaves no name, reserved is never below billed."""
+    """What is told are the sums of bills, what is in the file the sums of closed ones. Nothing is negative, what was void leaves
+    no name, reserved is never below billed.
+    """
     sums: dict[tuple[str, str, str], list[int]] = {}
+    closed: dict[tuple[str, str, str], list[int]] = {}
     rows = store.vault.rows(
         "SELECT day, holder, session, provider || '/' || model, reserved_tokens, reserved_money, tokens, money, state FROM bill"
     )
@@ -76,15 +80,22 @@ def check_books(store: Store) -> None:
             assert (tokens, money) == (0, 0)
         keys = [("day", day, ""), ("holder", day, holder), ("model", day, model), ("model", "", model)]
         keys += [("session", day, session), ("session", "", session)] * bool(session)
-        for key in keys:
-            one = sums.setdefault(key, [0, 0, 0])
+        for key, each in itertools.product(keys, (sums, closed) if state != "open" else (sums,)):
+            one = each.setdefault(key, [0, 0, 0])
             one[0] += state != "void"
             one[1] += tokens
             one[2] += money
-    totals = {
+    written = {
         (kind, day, name): [answers, tokens, money]
         for kind, day, name, answers, tokens, money in store.vault.rows(
             "SELECT kind, day, name, answers, tokens, money FROM total"
         )
     }
-    assert totals == {key: one for key, one in sums.items() if one[0]}
+    assert written == {key: one for key, one in closed.items() if one[0]}
+    told = {
+        (kind, day, one.name): [*one[1:]]
+        for kind in ("day", "holder", "session", "model")
+        for day in ("", *store.totals.days(1_000))
+        for one in store.totals.listed(kind, day, 1_000)
+    }
+    assert told == {key: one for key, one in sums.items() if one[0]}

@@ -157,7 +157,7 @@ def test_an_answer_over_midnight_belongs_to_the_day_on_which_it_was_asked(books:
         books.now += DAY_S
         bill.settle(10, 5)
     assert standing(books)[0] == ("day", 15, 70)
-    assert books.store.days(9) == ["2026-11-23"]
+    assert books.store.totals.days(9) == ["2026-11-23"]
 
 
 def test_a_clock_that_goes_back_opens_no_second_budget(books: Accounts) -> None:
@@ -381,7 +381,8 @@ def test_whatever_happens_the_books_are_right(
             day.step(*step)
             store = day.books.store
             check_books(store)
-            assert all(one.tokens <= tokens + day.excess for date in store.days(99) for one in store.totals("day", date))
+            spent = [one.tokens for date in store.totals.days(99) for one in store.totals.listed("day", date)]
+            assert all(one <= tokens + day.excess for one in spent)
     finally:
         for place, _ in day.bills:
             place.close()

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from actors.switch import store as module
+from actors.switch.paying import totals
 from actors.switch.paying.budget import Used
 from actors.switch.paying.ledger import Payer
-from actors.switch.store import OTHERS, Store
+from actors.switch.paying.totals import OTHERS
+from actors.switch.store import Store
 from bus.settings import Settings
 from bus.vault import Vault
 from schemas.errors import Failure
@@ -99,6 +101,9 @@ def test_a_file_that_was_mended_is_taken_again_without_a_restart(tmp_path: Path,
 
 def test_who_could_not_begin_with_the_file_does_not_stand_in_his_own_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk that is full no more: the next try must not find the file in use by the first one."""
+    before = Accounts(tmp_path)
+    before.store.reserve("2026-11-23", ALICE, "cloud", "big", Used(5, 5))
+    before.close()
     monkeypatch.setattr(module, "AGAIN_S", 0.0)
     do, full = Vault.do, [Failure("storage_full", "it cannot grow")]
 
@@ -146,7 +151,7 @@ async def test_who_wakes_while_another_is_leaving_waits_for_the_file(tmp_path: P
         _ = store.vault
     other.stdin.close()
     await store.open()
-    assert [one.answers for one in store.totals("holder", store.days(1)[0])] == [1]
+    assert [one.answers for one in store.totals.listed("holder", store.totals.days(1)[0])] == [1]
     store.shut()
     assert await other.wait() == 0
 
@@ -181,9 +186,9 @@ def test_bills_and_totals_are_bounded(books: Accounts, monkeypatch: pytest.Monke
     for _ in range(15):
         books.ask()
         books.now += DAY_S
-    assert len(books.store.days(99)) in (6, 7)
+    assert len(books.store.totals.days(99)) in (6, 7)
     assert books.store.vault.rows("SELECT count(DISTINCT day) FROM bill")[0][0] in (4, 5)
-    assert books.store.totals("model", "")[0].answers == 15, "what is counted over all days stays"
+    assert books.store.totals.listed("model", "")[0].answers == 15, "what is counted over all days stays"
 
 
 def test_bills_are_bounded_within_a_day_too(books: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +197,7 @@ def test_bills_are_bounded_within_a_day_too(books: Accounts, monkeypatch: pytest
     for _ in range(60):
         books.ask()
     assert books.store.vault.rows("SELECT count(*) FROM bill")[0][0] <= 25
-    assert books.store.totals("day", "2026-11-23")[0].answers == 60
+    assert books.store.totals.listed("day", "2026-11-23")[0].answers == 60
 
 
 def test_an_open_bill_is_never_tidied_away(books: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +207,7 @@ def test_an_open_bill_is_never_tidied_away(books: Accounts, monkeypatch: pytest.
         for _ in range(10):
             books.ask()
         bill.settle(1, 1)
-    assert books.store.totals("day", "2026-11-23")[0].tokens == 152
+    assert books.store.totals.listed("day", "2026-11-23")[0].tokens == 152
 
 
 def test_a_clock_that_jumped_ahead_and_back_takes_no_budget_away(books: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,32 +223,33 @@ def test_a_clock_that_jumped_ahead_and_back_takes_no_budget_away(books: Accounts
 
 def test_callers_that_are_too_many_share_one_account(books: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who calls on the bus says himself who he is: new names must not be new budgets without an end."""
-    monkeypatch.setattr(module, "NAMES_A_DAY", 3)
+    monkeypatch.setattr(totals, "NAMES_A_DAY", 3)
     books.budgets = {"holder": {"tokens": 40}}
     names = [one for one in "abcdefgh" if books.may(Payer(one), prompt=10, answer=5)]
     assert names == ["a", "b", "c", "d", "e"]
-    assert {one.name for one in books.store.totals("holder", "2026-11-23", 99)} == {"a", "b", "c", OTHERS}
+    assert {one.name for one in books.store.totals.listed("holder", "2026-11-23", 99)} == {"a", "b", "c", OTHERS}
 
 
 def test_a_name_that_cost_nothing_takes_no_place(books: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever may chat may name any model of a provider: what it refuses must not crowd out what it has."""
-    monkeypatch.setattr(module, "NAMES_A_DAY", 3)
+    monkeypatch.setattr(totals, "NAMES_A_DAY", 3)
     for number in range(10):
         with books.ledger.bill(ALICE, "cloud", f"invented-{number}", PAID, 100, 50) as bill:
             bill.void()
     books.ask()
-    assert [one.name for one in books.store.totals("model", "")] == ["cloud/big"]
+    assert [one.name for one in books.store.totals.listed("model", "")] == ["cloud/big"]
     check_books(books.store)
 
 
 def test_sessions_are_forgotten_in_the_order_in_which_they_fell_silent(books: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, most in (("SESSIONS", 10), ("SESSIONS_AT_ONCE", 5), ("TIDY_EVERY", 1)):
-        monkeypatch.setattr(module, name, most)
+    monkeypatch.setattr(module, "TIDY_EVERY", 1)
+    monkeypatch.setattr(totals, "SESSIONS", 10)
+    monkeypatch.setattr(totals, "SESSIONS_AT_ONCE", 5)
     for number in range(30):
         books.now += 1
         books.ask(Payer("alice", "loyal"))
         books.ask(Payer("alice", f"s{number}"))
-    kept = {one.name for one in books.store.totals("session", "", 99)}
+    kept = {one.name for one in books.store.totals.listed("session", "", 99)}
     assert len(kept) <= 15
     assert {"loyal", "s29"} <= kept
 
@@ -262,3 +268,13 @@ def test_an_answer_costs_little_time(books: Accounts) -> None:
 def test_a_reservation_is_on_disk_before_anybody_is_asked(books: Accounts) -> None:
     number = books.store.reserve("2026-11-23", ALICE, "cloud", "big", Used(5, 5))
     assert books.store.vault.rows("SELECT number, tokens, state FROM bill") == [(number, 5, "open")]
+
+
+def test_who_waits_for_the_first_word_waits_for_one_statement(books: Accounts) -> None:
+    books.budgets = {"day": {"tokens": 10**9}, "session": {"tokens": 10**9}, "holder": {"money": 1000}}
+    books.ask()
+    statements: list[str] = []
+    books.store.vault._connection.set_trace_callback(statements.append)
+    with books.ledger.bill(ALICE, "cloud", "big", PAID, 100, 50):
+        books.store.vault._connection.set_trace_callback(None)
+    assert [one.split()[0] for one in statements] == ["INSERT"]

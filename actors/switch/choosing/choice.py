@@ -128,12 +128,13 @@ class Weighed:
 
 
 def choices(standings: Sequence[Standing], need: Need) -> list[Choice]:
-    """Whom to ask, first to last. One that rests keeps its place: whoever asks it is told so, and takes the next.
+    """Whom to ask, first to last; nobody when nobody is configured. One that rests keeps its place: whoever asks it is told so,
+    and takes the next.
 
     Raises Failure: `not_found` when nobody has the model that was named (another would be a silent lie), `too_large`
     when the conversation fits nowhere, `invalid` when no model can do what the request needs.
     """
-    found = weighed(standings, need)
+    found = weighed(standings, need) if standings else []
     able = [one for one in found if not one.lacks]
     if found and not able:
         raise _none_able(found)

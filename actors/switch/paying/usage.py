@@ -12,7 +12,8 @@ from typing import Any, Protocol, get_args
 from actors.switch.paying import budget
 from actors.switch.paying.budget import MICRO, Account, Budgets, Line, Unit
 from actors.switch.paying.ledger import Ledger
-from actors.switch.store import Store, Total
+from actors.switch.paying.totals import Total
+from actors.switch.store import Store
 from bus.moment import rfc3339
 from schemas.errors import Failure
 from schemas.usage import BudgetUsed, Spent, UsageDay
@@ -33,8 +34,9 @@ class Bucket(Protocol):
 
 def statement(store: Store, budgets: Budgets, day: str, now: float) -> UsageDay:
     """How the day stands. Raises Failure."""
-    holders, sessions = store.totals("holder", day), store.totals("session", day, SESSIONS)
-    [total] = store.totals("day", day) or [Total("", 0, 0, 0)]
+    totals = store.totals
+    holders, sessions = totals.listed("holder", day), totals.listed("session", day, SESSIONS)
+    [total] = totals.listed("day", day) or [Total("", 0, 0, 0)]
     of_day = [Account(day, "day"), *(Account(day, "holder", name) for name in _holders(holders, budgets))]
     accounts = [*of_day, *(Account("", "session", one.name) for one in sessions)]
     standing = [Line(a, budget.limit(budgets, a), u) for a, u in zip(accounts, store.used(accounts), strict=True)]
@@ -43,10 +45,10 @@ def statement(store: Store, budgets: Budgets, day: str, now: float) -> UsageDay:
         observed_at=rfc3339(now),
         total=_spent(total),
         holders=[_spent(one) for one in holders[:HOLDERS]],
-        models=[_spent(one) for one in store.totals("model", day, MODELS)],
+        models=[_spent(one) for one in totals.listed("model", day, MODELS)],
         sessions=[_spent(one) for one in sessions],
         budgets=[told for line in standing for told in _told(line)],
-        ever=[_spent(one) for one in store.settled(MODELS)],
+        ever=[_spent(one) for one in totals.settled("model", "", MODELS)],
     )
 
 
@@ -83,7 +85,7 @@ class Teller:
     def _today_last(self, days: set[str]) -> list[str]:
         """Who reads only what was written last sees today, even if an answer of yesterday has just ended."""
         today = budget.day_of(self._clock())
-        begun = days and self._store.totals("day", today)
+        begun = days and self._store.totals.listed("day", today)
         return [*sorted(days - {today}), *([today] if begun else days & {today})]
 
 
