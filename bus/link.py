@@ -55,7 +55,8 @@ class Link(ABC):
         self._sids = itertools.count(1)
         self._pending: list[bytes] = []
         self._pending_size = 0
-        self._flushing = False
+        self._flushing = self._held = False
+        """`_flushing`: at the end of this turn of the loop. `_held`: the system takes no more for now."""
         self._pings_out = 0
         self._pinging: asyncio.TimerHandle | None = None
         self._reconnecting: asyncio.Task[None] | None = None
@@ -112,9 +113,9 @@ class Link(ABC):
             raise Failure("unavailable", "there is no connection to the NATS server just now")
         self._pending.append(command)
         self._pending_size += len(command)
-        if now and not self._flushing:
+        if now and not self._held:
             self.flush()
-        elif not self._flushing and self.is_connected:
+        elif not self._flushing and not self._held and self.is_connected:
             self._flushing = True
             self.loop.call_soon(self.flush)
 
@@ -146,7 +147,7 @@ class Link(ABC):
 
     def flush_held(self, *, held: bool) -> None:
         """The system takes no more for now, or again."""
-        self._flushing = held
+        self._held = held
         if not held:
             self.flush()
 
@@ -154,7 +155,7 @@ class Link(ABC):
         """`line` has ended."""
         if line is not self._line:
             return
-        self._line, self.is_connected, self._flushing = None, False, False
+        self._line, self.is_connected, self._flushing, self._held = None, False, False, False
         if self._pinging:
             self._pinging.cancel()
         if error:

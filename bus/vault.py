@@ -116,7 +116,7 @@ class Vault:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except sqlcipher.DatabaseError as error:
+        except (sqlcipher.DatabaseError, MemoryError) as error:  # the second is what it says after an error in its pages
             raise _failure(self.path, error) from error
 
 
@@ -174,7 +174,7 @@ def _look_at(path: Path) -> None:
 
 
 def _failure(path: Path, error: Exception) -> Failure:
-    told = str(error)
+    told = str(error) or type(error).__name__
     if "locked" in told:
         return Failure("conflict", f"{path} is in use by another process; end it first")
     if "full" in told or ("disk I/O" in told and _is_full(path)):

@@ -136,10 +136,6 @@ class Store:
     def close(self, number: int, billed: Used, state: State) -> None:
         """When that fails the bill stays open, as it is in the file."""
         vault, totals, was = self.vault, self.totals, self._open[number]
-        if self._closed % TIDY_EVERY == 0:
-            with vault.transaction():
-                self._tidy(vault, totals)
-        self._closed += 1
         # a name that nobody knows takes no place among those that are told apart
         sums = totals.sums(was.accounts, billed) if state != "void" else {}
         with vault.transaction():
@@ -153,6 +149,9 @@ class Store:
         totals.let_go(was.accounts, was.reserved)
         del self._open[number]
         self._changed(next(one.day for one in was.accounts if one.day))
+        if self._closed % TIDY_EVERY == 0:
+            self._tidy(vault, totals)
+        self._closed += 1
 
     @property
     def totals(self) -> Totals:
@@ -231,7 +230,14 @@ class Store:
         self.news.set()
 
     def _tidy(self, vault: Vault, totals: Totals) -> None:
-        """A little at a time, so that nobody waits for it."""
+        """A little at a time, so that nobody waits for it. What is not done now is done later: no bill fails by it."""
+        try:
+            with vault.transaction():
+                self._shorten(vault, totals)
+        except Failure as failure:
+            log.warning("old bills are not tidied away: %s", failure)
+
+    def _shorten(self, vault: Vault, totals: Totals) -> None:
         newest = day_of(self._clock())
         ((last,),) = vault.rows("SELECT max(number) FROM bill")
         days = totals.days(max(DAYS, BILL_DAYS) + 1)

@@ -306,7 +306,7 @@ def test_killed_at_any_point_nothing_that_was_reserved_is_forgotten(tmp_path: Pa
     """Killed with -9 before any statement: what was asked of a provider is on disk, billed at least as it was settled."""
     seed = random.randrange(10**6)
     last = int(crash(tmp_path / "whole", seed, 0)[-1].split()[1])
-    points = random.Random(seed).sample(range(1, last), KILLS)
+    points = random.Random(seed).sample(range(1, last), min(KILLS, last - 1))
     for at in points:
         home = tmp_path / str(at)
         said = crash(home, seed, at)

@@ -278,3 +278,60 @@ def test_who_waits_for_the_first_word_waits_for_one_statement(books: Accounts) -
     with books.ledger.bill(ALICE, "cloud", "big", PAID, 100, 50):
         books.store.vault._connection.set_trace_callback(None)
     assert [one.split()[0] for one in statements] == ["INSERT"]
+
+
+def test_a_session_that_is_being_answered_is_not_forgotten(books: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was quiet longest, and its budget is not new for that."""
+    monkeypatch.setattr(module, "TIDY_EVERY", 1)
+    monkeypatch.setattr(totals, "SESSIONS", 10)
+    monkeypatch.setattr(totals, "SESSIONS_AT_ONCE", 5)
+    books.budgets = {"session": {"tokens": 300}}
+    assert books.may(Payer("alice", "quiet"), used=None)
+    with books.ledger.bill(Payer("alice", "quiet"), "cloud", "big", PAID, 100, 50):
+        for number in range(30):
+            books.now += 1
+            books.ask(Payer("alice", f"s{number}"))
+        assert not books.may(Payer("alice", "quiet"), used=None)
+    assert not books.may(Payer("alice", "quiet"), used=None)
+
+
+def test_who_is_refused_takes_no_memory(books: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names are free."""
+    monkeypatch.setattr(totals, "REMEMBERED", 50)
+    books.budgets = {"day": {"tokens": 0}}
+    assert not any(books.may(Payer(f"h{number}", f"s{number}")) for number in range(200))
+    assert len(books.store.totals._rows) < 60
+
+
+def test_a_bill_is_closed_although_old_ones_cannot_be_tidied_away(
+    books: Accounts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    do = Vault.do
+
+    def refuse(self: Vault, sql: str, *values: object) -> int:
+        if sql.startswith("DELETE FROM bill"):
+            raise Failure("storage_full", "it cannot grow")
+        return do(self, sql, *values)
+
+    monkeypatch.setattr(Vault, "do", refuse)
+    monkeypatch.setattr(module, "TIDY_EVERY", 1)
+    for _ in range(3):
+        books.ask()
+    assert books.store.totals.listed("day", "2026-11-23")[0][1:] == (3, 45, 210)
+    assert "old bills are not tidied away: storage_full: it cannot grow" in caplog.text
+
+
+def test_who_had_an_account_has_it_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the account of all others is in the file by then, and its own is not."""
+    monkeypatch.setattr(totals, "NAMES_A_DAY", 3)
+    books = Accounts(tmp_path)
+    for name in "ab":
+        books.ask(Payer(name))
+    books.store.reserve("2026-11-23", Payer("c"), "cloud", "big", Used(5, 5))
+    books.ask(Payer("d"))
+    books.close()
+    awake = Accounts(tmp_path)
+    assert {one.name: one.tokens for one in awake.store.totals.listed("holder", "2026-11-23", 9)} == {
+        "a": 15, "b": 15, "c": 5, OTHERS: 15,
+    }  # fmt: skip
+    awake.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -64,7 +65,7 @@ class Totals:
         self._rows: dict[Account, Sum | None] = {}
         """As they are in the file; None: there is none."""
         self._names: dict[tuple[str, str], int] = {}
-        """How many rows a kind has on a day."""
+        """How many rows a kind has on a day, without that of all others."""
         self._open: dict[Account, Sum] = {}
 
     def used(self, account: Account) -> Used:
@@ -73,6 +74,8 @@ class Totals:
 
     def account(self, wanted: Account) -> Account:
         """The account itself, or that of all others when so many are there already."""
+        if len(self._rows) > REMEMBERED:
+            self._look_anew()
         if wanted in self._open or self._row(wanted):
             return wanted
         most = SESSIONS + SESSIONS_AT_ONCE if (wanted.kind, wanted.day) == ("session", "") else NAMES_A_DAY
@@ -101,10 +104,8 @@ class Totals:
 
     def written(self, sums: Mapping[Account, Sum]) -> None:
         for one in sums:
-            if self._rows.get(one) is None and (one.kind, one.day) in self._names:
+            if self._rows[one] is None and one.name != OTHERS and (one.kind, one.day) in self._names:
                 self._names[one.kind, one.day] += 1
-        if len(self._rows) > REMEMBERED:
-            self._rows.clear()
         self._rows.update(sums)
 
     def listed(self, kind: str, day: str, most: int = NAMES_A_DAY) -> list[Total]:
@@ -132,15 +133,16 @@ class Totals:
         self._look_anew()
 
     def forget_sessions(self) -> None:
-        """Those that were quiet longest, when there are too many."""
+        """Those that were quiet longest, when there are too many; never one that is being answered."""
         vault = self._vault
         ((sessions,),) = vault.rows("SELECT count(*) FROM total WHERE kind = 'session' AND day = ''")
         if sessions > SESSIONS:
+            kept = json.dumps([one.name for one in self._open if (one.kind, one.day) == ("session", "")])
             vault.do(
-                "DELETE FROM total WHERE kind = 'session' AND day = '' AND name IN "
-                "(SELECT name FROM total WHERE kind = 'session' AND day = '' ORDER BY at LIMIT ?)",
-                SESSIONS_AT_ONCE,
-            )
+                "DELETE FROM total WHERE kind = 'session' AND day = '' AND name IN (SELECT name FROM total WHERE "
+                "kind = 'session' AND day = '' AND name NOT IN (SELECT value FROM json_each(?)) ORDER BY at LIMIT ?)",
+                kept, SESSIONS_AT_ONCE,
+            )  # fmt: skip
             self._look_anew()
 
     def _both(self, account: Account) -> Sum:
@@ -157,8 +159,11 @@ class Totals:
         """How many accounts are told apart where this one would be."""
         kind, day = where = account.kind, account.day
         if where not in self._names:
-            self._names[where] = self._vault.rows("SELECT count(*) FROM total WHERE kind = ? AND day = ?", kind, day)[0][0]
-        return self._names[where] + sum((one.kind, one.day) == where and not self._row(one) for one in self._open)
+            sql = "SELECT count(*) FROM total WHERE kind = ? AND day = ? AND name != ?"
+            self._names[where] = self._vault.rows(sql, kind, day, OTHERS)[0][0]
+        others = account._replace(name=OTHERS)
+        mine = [one for one in self._open if (one.kind, one.day) == where and one != others]
+        return self._names[where] + sum(not self._row(one) for one in mine)
 
     def _look_anew(self) -> None:
         self._rows.clear()
