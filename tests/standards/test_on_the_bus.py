@@ -99,7 +99,12 @@ async def test_every_event_of_vx11_carries_the_attributes(home: House) -> None:
     await home.post("/events/notebook/jotted", {"text": text})
     await until(lambda: text in kept(home), "notebook has written it down")
     await home.sleep("notebook")
-    await home.asleep("notebook")
+
+    async def exited() -> bool:
+        """Its host says so last."""
+        return any(one.subject.split(".")[3] == "exited" for one in await home.events(after))
+
+    await until(exited, "its process has ended")
     told = await home.events(after)
     facts = {one.subject.split(".")[3] for one in told}
     assert {"activate", "waking", "active", "slept", "exited", "jotted"} <= facts, facts
