@@ -333,6 +333,32 @@ async def test_an_answer_that_nothing_waits_for_is_counted(wire, other):
     assert got == [b"first"]
 
 
+async def test_what_is_sent_now_leaves_in_this_turn_behind_all_that_was_sent_before(wire, other):
+    got: list[bytes] = []
+    await other.hear("vx11.shop.sell", count_into(got))
+    await other.barrier()
+    wire.send("vx11.shop.sell", b"1")
+    assert wire.unsent == 1
+    wire.send("vx11.shop.sell", b"2", now=True)
+    assert wire.unsent == 0
+    wire.send("vx11.shop.sell", b"3")
+    await until(lambda: got == [b"1", b"2", b"3"])
+
+
+@pytest.mark.parametrize("now", [True, False])
+async def test_while_the_system_takes_no_more_nothing_is_handed_to_it(wire, other, now):
+    """It counts as unsent, by which a stream knows that its reader is too slow."""
+    got: list[bytes] = []
+    await other.hear("vx11.shop.sell", count_into(got))
+    await other.barrier()
+    wire.flush_held(held=True)
+    wire.send("vx11.shop.sell", b"1", now=now)
+    await asyncio.sleep(0.05)
+    assert wire.unsent == 1
+    wire.flush_held(held=False)
+    await until(lambda: got == [b"1"])
+
+
 async def test_nobody_there_is_told_by_the_server(wire):
     assert status_of(await answered(wire, "vx11.nobody.home")) == "503"
 
