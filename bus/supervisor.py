@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import importlib
 import json
 import logging
 import os
@@ -19,12 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bus import image
 from bus.daemon import Daemon, free_port
 from bus.loading import check_told
 from bus.logs import keep_short
 from bus.nats_server import PREFERRED_PORT as NATS_PORT
 from bus.nats_server import NatsServer
-from bus.process import close_others, die_with_parent, is_same, started_at, write_output_to
+from bus.process import close_others, die_with_parent, forget_files, is_same, started_at, write_output_to
 from bus.redaction import Redacting, know_settings
 from bus.redis_server import PREFERRED_PORT as REDIS_PORT
 from bus.redis_server import RedisServer
@@ -46,20 +45,8 @@ SERVICES = {
     "tentaculo_link": "gateway.http.main:run",
 }
 """What is forked, by name, so that this package imports neither actors nor gateway."""
-IMAGE = (
-    "aiohttp",
-    "bus.cache",
-    "bus.client",
-    "bus.instance",
-    "bus.zygote",
-    "actors.operator_backend.actor",
-    "actors.switch.actor",
-)
-"""Imported once, with the services themselves, before the forks share it. An import after a fork costs several times what it
-adds, because it writes to pages that were shared until then; so what only actors use is here, too."""
-GC_AFTER = 10_000
-"""So many objects more than were freed before cycles are looked for, in every process of the image; Python's own 700 cost the
-gateway a seventh of its time."""
+HOST = "host"
+"""Is forked first: whatever wakes has what it has, and that should be no more than actors need."""
 STEADY_S = 1.0
 """A service that lived shorter than this died young."""
 YOUNG_FREE = 5
@@ -137,19 +124,19 @@ class Supervisor:
         self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._start_nats()
         self._start_redis()
-        for name in (*IMAGE, *(SERVICES[name].partition(":")[0] for name in self.names)):
-            importlib.import_module(name)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(GC_AFTER)
+        image.begin(self.settings)
         self.services = [Service(name, SERVICES[name]) for name in self.names]
-        for service in self.services:
-            self._fork(service)
+        for of_actors in (True, False):
+            forked = [service for service in self.services if (service.name == HOST) == of_actors]
+            image.add(*(service.target.partition(":")[0] for service in forked))
+            for service in forked:
+                self._fork(service)
         for name in (*self.daemons, *self.names):
             self.paces[name].start(time.monotonic())
         server = self.daemons.get("nats-server")
         self.mending = Mending(reserve, self.settings.home / "logs" / "nats.log", server.stop if server else None)
         self.write_run_file()
+        forget_files()
 
     def watch(self, tick: Callable[[], bool] = lambda: False) -> None:
         """Start again what ends, until SIGTERM or SIGINT. `tick` is called now and then; True: again soon."""

@@ -27,7 +27,7 @@ from bus.actor import Actor
 from bus.examine import examine, faulty
 from bus.instance import BROKEN, live
 from bus.loading import TREE, load_actor
-from bus.process import close_others, die_with_parent, empty, kill, write_output_to
+from bus.process import close_others, die_with_parent, empty, forget_files, kill, write_output_to
 from bus.settings import Settings
 from bus.start import Start
 from bus.warm import rehearse
@@ -205,6 +205,7 @@ class Zygote:
         """Have everything ready but the name, which comes as a line; then live."""
         await rehearse(self.settings)
         gc.freeze()
+        forget_files()
         os.close(ready)
         line = _line_of(read)
         os.close(read)

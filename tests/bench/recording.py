@@ -25,8 +25,21 @@ from tests.bench.report import Claim, Figure
 RECORDED, FULL, SILENT, AGAIN = "recorded", "recorded with bodies", "not recorded", "not recorded, again"
 SERVICES = "madre,keeper,host,tentaculo_link"
 NAMES = ("echo", "echo2", "echo3", "echo4")
-SILENCE = "\nfrom bus.recorder import Recorder\n\nRecorder.record = lambda *_, **__: None\n"
-"""In the process of that actor only: VX11 has no switch for it."""
+SILENCE = """
+
+from bus.recorder import Recorder
+
+
+class Silent:
+    pass
+
+
+@actor.resource
+async def silent() -> AsyncIterator[Silent]:
+    Recorder.record = lambda *_, **__: None
+    yield Silent()
+"""
+"""VX11 has no switch for it. In a resource, which that actor alone opens: its module is imported by every spare process."""
 COUNTED_S = 30.0
 STILL_S = 0.5
 """Longer than a record waits in its actor."""

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import psutil
 
+from bus.supervisor import SERVICES
 from gateway.torture.system import System, scratch
 from tests.bench.numbers import Rounds
 from tests.bench.process import begun, cpu_s, pss_kib, wait_for
 from tests.bench.report import Claim, Figure
 
-SERVICES = "madre,host,keeper,tentaculo_link"
 ALL = "all together"
 STILL_S = 1.0
 STILL_CPU_S = 0.02
@@ -30,7 +30,7 @@ class Size:
 
 def measure(home: Path, size: Size) -> Figure:
     """Raises Failure when the system does not start, TimeoutError when it does not come to rest."""
-    with scratch(home, services=SERVICES) as system:
+    with scratch(home, services=",".join(SERVICES)) as system:
         asyncio.run(begun(system))
         wait_for("the system to come to rest", lambda: _spent(system, STILL_S) < STILL_CPU_S)
         named = processes(system)

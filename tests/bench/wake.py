@@ -24,6 +24,7 @@ from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
 from bus.client import Bus
+from bus.supervisor import SERVICES
 from bus.zygote import SPARE_DIED_S
 from gateway.torture.cycles import known
 from gateway.torture.storm import asleep
@@ -47,7 +48,7 @@ QUIET_S = 0.05
 """Before each start, so that what the last one left behind is done."""
 BODY = b'{"n": 7}'
 ABOUT = """From the activation of a sleeper to its first answer, against the cold start of a program with FastStream.
-In ms, with users, leases and buckets as in production; asked_p50_ms: from the request of a stock nats-py client, which caused
+In ms, in a whole system; asked_p50_ms: from the request of a stock nats-py client, which caused
 it. Either answers one verb, pydantic in and out. parked: a spare was ready; forked: it had been taken away; which of the two it
 was is seen by the process id in the answer. FastStream: from starting python to the answer; no log, no telemetry, a user of the
 same server. pss_mb: proportional memory of the process that answered. cpu_ms: processor time of all that had a part in it. p50
@@ -170,7 +171,7 @@ class Wakes:
 
 def measure(home: Path, size: Size) -> Figure:
     """Raises Failure or RuntimeError when something does not start or answer."""
-    with scratch(home, variables={"VX11_ACTORS_PATH": str(ACTORS)}) as system:
+    with scratch(home, services=",".join(SERVICES), variables={"VX11_ACTORS_PATH": str(ACTORS)}) as system:
         wakes = asyncio.run(_measured(system, size))
     rounds = Rounds()
     for config, times in wakes.times.items():
