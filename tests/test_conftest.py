@@ -93,17 +93,24 @@ def test_the_list_of_skips_is_exact(skipped, lines, variables, faults):
 @pytest.mark.parametrize(
     ("failed", "code", "told"),
     [
-        (["good"], 0, "UNSTEADY, failed once and passed alone: test_one.py::test_good"),
-        (["good", "bad"], 1, "once more, alone"),
-        (["a", "b", "c", "d"], 1, ""),
+        (["test_one.py::test_good"], 0, "UNSTEADY, failed once and passed alone: test_one.py::test_good"),
+        (
+            [f"test_one.py::test_each[{n}]" for n in range(5)],
+            0,
+            "UNSTEADY, failed once and passed alone: test_one.py::test_each[0]",
+        ),
+        (["test_one.py::test_good", "test_one.py::test_bad"], 1, "once more, alone"),
+        (["a.py::test", "b.py::test", "c.py::test", "d.py::test"], 1, ""),
         ([], 1, ""),
     ],
 )
 def test_a_few_that_failed_have_a_second_look(tmp_path, failed, code, told):
     """What fails twice fails; what does not is named."""
-    (tmp_path / "test_one.py").write_text("def test_good(): pass\ndef test_bad(): assert False\n")
+    tests = "import pytest\ndef test_good(): pass\ndef test_bad(): assert False\n"
+    tests += "@pytest.mark.parametrize('n', range(5))\ndef test_each(n): pass\n"
+    (tmp_path / "test_one.py").write_text(tests)
     kept = tmp_path / again.FAILED
     kept.parent.mkdir(parents=True)
-    kept.write_text(json.dumps({f"test_one.py::test_{name}": True for name in failed}))
+    kept.write_text(json.dumps(dict.fromkeys(failed, True)))
     done = subprocess.run([sys.executable, again.__file__], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, told in done.stdout) == (code, True)
