@@ -58,8 +58,12 @@ $(VENV)/bin/python:
 	  || { echo "VX11 needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+# Compiled beforehand: a process that compiles while it starts keeps the holes of that in its memory, 7 MB in all.
+COMPILE := $(BIN)/python -m compileall -q schemas bus actors gateway
+
 $(VENV)/.run: $(NEEDS) | $(VENV)/bin/python
 	$(INSTALL) --editable .
+	@$(COMPILE)
 	@touch $@
 
 # It exists for some platforms only; VX11 runs without it. Nothing is compiled: that would take a quarter of an hour.
@@ -70,6 +74,7 @@ $(VENV)/.extra-%: $(NEEDS) | $(VENV)/.run
 
 $(VENV)/.bench: $(NEEDS) | $(VENV)/bin/python
 	$(INSTALL) --editable '.[bench]'
+	@$(COMPILE)
 	@touch $(VENV)/.run $@
 
 $(VENV)/.dev: $(NEEDS) | $(VENV)/bin/python

@@ -16,7 +16,6 @@ from actors.keeper.trim import Room, Trimmer, room_in
 from actors.keeper.watch import Watch
 from bus.client import Bus
 from bus.eventlog import STREAM
-from bus.process import forget_files
 from bus.settings import Settings
 from bus.streams import CALLS
 from bus.vault import Vault, derived, key_of, open_vault
@@ -56,7 +55,6 @@ class Keeper:
     async def run(self) -> None:
         """Open, and keep the log until cancelled."""
         await self._open()
-        forget_files()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.watch.follow())
             group.create_task(self._boot_check())

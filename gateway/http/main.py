@@ -11,7 +11,6 @@ from bus.bucket import Bucket
 from bus.cache import open_cache
 from bus.client import Bus
 from bus.eventlog import EventLog
-from bus.process import forget_files
 from bus.recorder import Recorder
 from bus.settings import Settings
 from bus.streams import USAGE
@@ -72,5 +71,4 @@ async def _main(settings: Settings, url: str) -> int:
 
 
 def _ready(bound: Bound) -> None:
-    forget_files()
     log.info("open at %s, control plane at %s", bound.public, bound.control)
